@@ -1,0 +1,279 @@
+"""The records that flow from stage to stage, and their Arrow schemas.
+
+Everything downstream (tables, statistics, the page) is a reader of these. Unknown is ``None`` (null in Parquet),
+never 0 and never an empty string.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+
+class Status(StrEnum):
+    """How a trajectory ended."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"  # the token limit came before the end
+    ERROR = "error"  # the engine failed; ``Trajectory.reason`` says why
+
+
+class Outcome(StrEnum):
+    """What a verifier says of a final answer. Undecided is never counted as wrong."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNDECIDED = "undecided"
+
+
+class Mode(StrEnum):
+    """Which way the model was asked to answer."""
+
+    PLAIN = "plain"  # a chain of thought in the visible answer, no thinking delimiters
+    THINKING = "thinking"
+    NO_THINKING = "no-thinking"
+
+
+class Source(StrEnum):
+    """Where a trajectory comes from. The two controls are made from the trajectories of the same run."""
+
+    SOLUTION = "solution"  # the question's own worked solution
+    FILE = "file"
+    SAMPLE = "sample"  # sampled from an engine
+    OTHER_QUESTION = "other-question"  # control: a trajectory that belongs to another question
+    SHUFFLED = "shuffled"  # control: the same tokens in random order
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the trajectory was made to carry no reasoning about its question."""
+        return self in (Source.OTHER_QUESTION, Source.SHUFFLED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A verifier's word on one final answer. ``reason`` is always given where the outcome is undecided."""
+
+    outcome: Outcome
+    reason: str | None = None
+    answer: str | None = None  # the final answer that was found in the text, as written
+
+
+class _Record:
+    """Conversion between a frozen dataclass and rows of its Arrow ``SCHEMA``."""
+
+    SCHEMA: ClassVar[pa.Schema]
+
+    @classmethod
+    def to_table(cls, records: Iterable[Self]) -> pa.Table:
+        """One row per record, columns as in ``SCHEMA``."""
+        rows = [{name: getattr(record, name) for name in cls.SCHEMA.names} for record in records]
+        return pa.Table.from_pylist(rows, schema=cls.SCHEMA)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> list[Self]:
+        """The records of a table written by ``to_table``; columns this version does not know are left out."""
+        known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
+        return [
+            cls(**{name: cls._restore(name, value) for name, value in row.items() if name in known})
+            for row in table.to_pylist()
+        ]
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(_Record):
+    """One task.
+
+    ``answer`` is the reference answer a; ``verifier`` names how a final answer is judged (``math``, ``text``,
+    ``choice``, ``number``, ``gym:FAMILY``, ``none``; ``None`` means math); ``candidates`` are rival answers for the
+    belief over candidates; ``metadata`` is a JSON text that a verifier may need (reasoning-gym's entry).
+    """
+
+    id: str
+    question: str
+    answer: str
+    solution: str | None = None
+    domain: str | None = None
+    level: str | None = None
+    verifier: str | None = None
+    candidates: tuple[str, ...] = ()
+    metadata: str | None = None
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("question", pa.string(), nullable=False),
+            pa.field("answer", pa.string(), nullable=False),
+            ("solution", pa.string()),
+            ("domain", pa.string()),
+            ("level", pa.string()),
+            ("verifier", pa.string()),
+            ("candidates", pa.list_(pa.string())),
+            ("metadata", pa.string()),
+        ]
+    )
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:
+        return tuple(value or ()) if name == "candidates" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory(_Record):
+    """One chain of thought t = t₁…tₙ for one question.
+
+    ``id`` is stable and unique in a run, e.g. ``gsm8k-test-0/solution``, ``…/file-2``, ``…/sample-0``,
+    ``…/no-thinking-0``; a control's id ends in the control's name: ``…/solution/shuffled``.
+    ``text`` is the reasoning between the prompt and the answer, without thinking delimiters; ``final`` is what the
+    model showed after its thinking, where there was a thinking part. ``token_ids`` are the tokens that the model
+    itself produced (all of them, delimiters and final part included), absent for given text. ``tokens`` counts them
+    and ``logprob`` is their total log-probability in nats under the model at temperature 1. ``seed`` is the row's own.
+    """
+
+    id: str
+    question_id: str
+    text: str
+    source: Source
+    mode: Mode = Mode.PLAIN
+    sample: int = 0
+    model: str | None = None
+    final: str | None = None
+    answer: str | None = None
+    status: Status = Status.COMPLETE
+    reason: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    tokens: int | None = None
+    logprob: float | None = None
+    seed: int | None = None
+    outcome: Outcome | None = None
+    outcome_reason: str | None = None
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("question_id", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            ("mode", pa.string()),
+            ("sample", pa.int32()),
+            ("model", pa.string()),
+            ("final", pa.string()),
+            ("answer", pa.string()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("token_ids", pa.list_(pa.int32())),
+            ("tokens", pa.int32()),
+            ("logprob", pa.float64()),
+            ("seed", pa.int64()),
+            ("outcome", pa.string()),
+            ("outcome_reason", pa.string()),
+        ]
+    )
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        kinds: dict[str, Any] = {
+            "source": Source,
+            "mode": Mode,
+            "status": Status,
+            "outcome": Outcome,
+            "token_ids": tuple,
+        }
+        return kinds[name](value) if name in kinds else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(_Record):
+    """The answer loss along one trajectory (RaML alg. 3), one entry per measured position.
+
+    ``position`` counts the tokens of t that were in the context (0…n, rising). ``token`` is the text consumed since
+    the previous measured position and ``token_id`` its last token (both null at position 0), so the texts joined
+    give the trajectory back up to the last measured position. ``loss`` is L̂ᵢ in nats per answer token;
+    ``answer_tokens`` is |a|, so ``loss × answer_tokens`` is −log p of the whole answer. ``candidate_losses`` holds,
+    per position, one loss per candidate answer (nats per candidate token), or nothing.
+    """
+
+    question_id: str
+    trajectory_id: str
+    position: tuple[int, ...]
+    token_id: tuple[int | None, ...]
+    token: tuple[str | None, ...]
+    loss: tuple[float, ...]
+    answer_tokens: int
+    candidates: tuple[str, ...] = ()
+    candidate_tokens: tuple[int, ...] = ()
+    candidate_losses: tuple[tuple[float, ...], ...] = ()
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("question_id", pa.string(), nullable=False),
+            pa.field("trajectory_id", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            ("token_id", pa.int32()),
+            ("token", pa.string()),
+            pa.field("loss", pa.float32(), nullable=False),
+            pa.field("answer_tokens", pa.int32(), nullable=False),
+            ("candidates", pa.list_(pa.string())),
+            ("candidate_tokens", pa.list_(pa.int32())),
+            ("candidate_losses", pa.list_(pa.float32())),
+        ]
+    )
+
+    @classmethod
+    def to_table(cls, records: Iterable[Curve]) -> pa.Table:  # type: ignore[override]  # one row per position
+        """One row per position of every curve."""
+        rows = [
+            {
+                "question_id": curve.question_id,
+                "trajectory_id": curve.trajectory_id,
+                "position": position,
+                "token_id": curve.token_id[i],
+                "token": curve.token[i],
+                "loss": curve.loss[i],
+                "answer_tokens": curve.answer_tokens,
+                "candidates": list(curve.candidates) or None,
+                "candidate_tokens": list(curve.candidate_tokens) or None,
+                "candidate_losses": list(curve.candidate_losses[i]) if curve.candidate_losses else None,
+            }
+            for curve in records
+            for i, position in enumerate(curve.position)
+        ]
+        return pa.Table.from_pylist(rows, schema=cls.SCHEMA)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> list[Curve]:  # type: ignore[override]  # one curve per trajectory
+        """The curves of a table written by ``to_table``, in the order of first appearance, positions rising."""
+        grouped: dict[str, list[dict[str, Any]]] = {}
+        for row in table.to_pylist():
+            grouped.setdefault(row["trajectory_id"], []).append(row)
+        curves = []
+        for trajectory_id, rows in grouped.items():
+            rows.sort(key=lambda row: row["position"])
+            first = rows[0]
+            curves.append(
+                cls(
+                    question_id=first["question_id"],
+                    trajectory_id=trajectory_id,
+                    position=tuple(row["position"] for row in rows),
+                    token_id=tuple(row["token_id"] for row in rows),
+                    token=tuple(row["token"] for row in rows),
+                    loss=tuple(row["loss"] for row in rows),
+                    answer_tokens=first["answer_tokens"],
+                    candidates=tuple(first.get("candidates") or ()),
+                    candidate_tokens=tuple(first.get("candidate_tokens") or ()),
+                    candidate_losses=tuple(tuple(row["candidate_losses"]) for row in rows)
+                    if first.get("candidate_losses") is not None
+                    else (),
+                )
+            )
+        return curves
