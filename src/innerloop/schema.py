@@ -84,7 +84,7 @@ class _Record:
         ]
 
     @classmethod
-    def _restore(cls, name: str, value: Any) -> Any:
+    def _restore(cls, name: str, value: Any) -> Any:  # noqa: ARG003  # subclasses look at the name
         return value
 
 
@@ -230,7 +230,7 @@ class Curve(_Record):
     )
 
     @classmethod
-    def to_table(cls, records: Iterable[Curve]) -> pa.Table:  # type: ignore[override]  # one row per position
+    def to_table(cls, records: Iterable[Curve]) -> pa.Table:
         """One row per position of every curve."""
         rows = [
             {
@@ -251,7 +251,7 @@ class Curve(_Record):
         return pa.Table.from_pylist(rows, schema=cls.SCHEMA)
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> list[Curve]:  # type: ignore[override]  # one curve per trajectory
+    def from_table(cls, table: pa.Table) -> list[Curve]:
         """The curves of a table written by ``to_table``, in the order of first appearance, positions rising."""
         grouped: dict[str, list[dict[str, Any]]] = {}
         for row in table.to_pylist():
