@@ -1,0 +1,1 @@
+"""Judging answers, and the statistics that go with every number."""

@@ -1,0 +1,1 @@
+"""What a trajectory does to the model: the answer loss along it, and what is read off that curve."""
