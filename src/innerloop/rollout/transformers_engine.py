@@ -81,6 +81,11 @@ class TransformersEngine:
             raise InputError(f"batch_size is {batch_size}: it must be at least 1 (completions at once)")
         if memory is not None and memory < 1:
             raise InputError(f"memory is {memory}: it must be a number of bytes above 0")
+        if _cache_name(loaded) is None:
+            raise InputError(
+                f"{loaded.name}: {type(loaded.model).__name__} keeps its state in no transformers cache, so it "
+                "cannot be sampled from; use another model, or give trajectories with --trajectories"
+            )
         self._loaded = loaded
         self._rows = batch_size or (_CPU_ROWS if loaded.device.type == "cpu" else _GPU_ROWS)
         self._memory = memory
@@ -235,7 +240,7 @@ class _Batch:
         self._model: Any = loaded.model
         self._device = loaded.device
         self._accepts = set(inspect.signature(loaded.model.forward).parameters)
-        self._cache_name = "past_key_values" if "past_key_values" in self._accepts else "cache_params"
+        self._cache_name = _cache_name(loaded)
         self._cache: Cache = DynamicCache(config=loaded.model.config)
         self._contexts = contexts
         width = max(map(len, contexts))
@@ -284,6 +289,7 @@ class _Batch:
 
     def _forward(self, ids: Int[Tensor, "row token"], positions: Int[Tensor, "row token"] | None) -> Tensor:
         """Logits behind each row's last token, in float32 or wider."""
+        assert self._cache_name is not None
         arguments: dict[str, Any] = {"input_ids": ids, self._cache_name: self._cache, "use_cache": True}
         arguments["logits_to_keep"] = 1
         if self._mask is not None:  # without one all rows are alike, and models count positions themselves
@@ -297,7 +303,15 @@ def can_pad(loaded: LoadedModel) -> bool:
     """Whether a padding mask hides tokens wholly: not from the states of state-space, linear or convolution layers."""
     config = loaded.model.config.get_text_config()
     layers = getattr(config, "layer_types", None) or ("full_attention",)
+    if loaded.dtype == torch.float64 and config._attn_implementation == "eager":
+        return False  # transformers takes this softmax in float32, where float64's lowest number makes NaN of padding
     return not getattr(loaded.model, "_is_stateful", False) and set(layers) <= _PADDABLE
+
+
+def _cache_name(loaded: LoadedModel) -> str | None:
+    """What the model's forward calls its cache; ``None`` where it takes none."""
+    accepts = inspect.signature(loaded.model.forward).parameters
+    return next((name for name in ("past_key_values", "cache_params") if name in accepts), None)
 
 
 def _slow_without_mask(loaded: LoadedModel) -> bool:

@@ -1,0 +1,142 @@
+"""From questions to sampled trajectories: which requests to make, with which seeds, and what a completion becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from innerloop.boxed import boxes
+from innerloop.rollout.engine import MAX_SEED, Completion, Engine, Request, Sampling
+from innerloop.schema import Mode, Question, Source, Status, Trajectory
+
+_ID_NAMES = {Mode.PLAIN: "sample", Mode.THINKING: "thinking", Mode.NO_THINKING: "no-thinking"}
+_OPENING = re.compile(r"\\boxed\s*\{(?!\s*\})")  # not the empty box of an instruction that is repeated
+
+
+class Speaker(Protocol):
+    """What sampling needs of a loaded model."""
+
+    @property
+    def think_start(self) -> str:
+        """The opening thinking delimiter."""
+        ...
+
+    def prompt(self, question: str, *, mode: Mode = ...) -> list[int]:
+        """Token ids of everything before the trajectory."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        ...
+
+    def split_thinking(self, text: str, *, opened: bool = ...) -> tuple[str | None, str]:
+        """What was thought and what was shown."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One trajectory to sample. ``opened``: its prompt ends inside the thinking part."""
+
+    request: Request
+    question_id: str
+    mode: Mode
+    sample: int
+    opened: bool
+
+
+def row_seed(seed: int, question_id: str, sample: int, mode: Mode) -> int:
+    """The seed of one completion, 0…2⁶³−1: a hash of what it is, so that nothing else can change it."""
+    name = json.dumps([seed, question_id, sample, mode.value])
+    digest = hashlib.blake2b(name.encode(), digest_size=8, person=b"innerloop-row").digest()
+    return int.from_bytes(digest, "big") & MAX_SEED
+
+
+def trajectory_id(question_id: str, sample: int, mode: Mode) -> str:
+    """``QUESTION/sample-K``, ``QUESTION/thinking-K`` or ``QUESTION/no-thinking-K``."""
+    return f"{question_id}/{_ID_NAMES[mode]}-{sample}"
+
+
+def plan(
+    questions: Sequence[Question],
+    model: Speaker,
+    sampling: Sampling,
+    *,
+    modes: Sequence[Mode] = (Mode.PLAIN,),
+    done: Container[str] = (),
+) -> list[Planned]:
+    """The trajectories still to sample: every question, mode and sample whose id is not in ``done``."""
+    planned = []
+    for question in questions:
+        for mode in dict.fromkeys(modes):
+            missing = [k for k in range(sampling.samples) if trajectory_id(question.id, k, mode) not in done]
+            if not missing:
+                continue
+            prompt = tuple(model.prompt(question.question, mode=mode))
+            # A no-thinking prompt may open the thinking part too, only to close it with the words it puts there.
+            opened = mode is not Mode.NO_THINKING and model.decode(prompt).rstrip().endswith(model.think_start)
+            for k in missing:
+                request = Request(
+                    id=trajectory_id(question.id, k, mode),
+                    prompt=prompt,
+                    seed=row_seed(sampling.seed, question.id, k, mode),
+                )
+                planned.append(Planned(request=request, question_id=question.id, mode=mode, sample=k, opened=opened))
+    return planned
+
+
+def sample(engine: Engine, model: Speaker, planned: Sequence[Planned], sampling: Sampling) -> Iterator[Trajectory]:
+    """The planned trajectories, each as soon as the engine has it, in any order."""
+    by_id = {row.request.id: row for row in planned}
+    assert len(by_id) == len(planned), "a plan holds every id once"
+    for completion in engine.generate([row.request for row in planned], sampling):
+        yield to_trajectory(completion, by_id[completion.id], model, engine.name)
+
+
+def to_trajectory(completion: Completion, planned: Planned, model: Speaker, engine: str) -> Trajectory:
+    """What the model said, split into the part that the probe reads (``text``) and the part to judge (``final``).
+
+    With a thinking part, ``text`` is what was thought, without delimiters, and ``final`` what was shown after it
+    (``None`` while thinking never ended). Without one, ``final`` is the whole visible answer, and ``text`` the same up
+    to its final answer box: the answer loss along a text that already states the boxed answer would measure copying.
+
+    That holds in no-thinking mode too. There position 0 is the prompt of that mode: the context ends with the thinking
+    part that the template closes at once, or with the paper's "… I believe the answer is", and ``text`` is what the
+    model said on from there, often little or nothing. An empty ``text`` has a curve of position 0 alone.
+    """
+    thought, shown = model.split_thinking(completion.text, opened=planned.opened)
+    text = thought or before_box(shown)
+    if planned.mode is Mode.NO_THINKING:
+        text = before_box(text)
+    return Trajectory(
+        id=completion.id,
+        question_id=planned.question_id,
+        text=text,
+        source=Source.SAMPLE,
+        mode=planned.mode,
+        sample=planned.sample,
+        model=engine,
+        final=shown or None,
+        status=completion.status,
+        reason=completion.reason,
+        token_ids=completion.token_ids or None,
+        tokens=len(completion.token_ids) if completion.token_ids or completion.status is not Status.ERROR else None,
+        logprob=completion.logprob,
+        seed=planned.request.seed,
+    )
+
+
+def before_box(text: str) -> str:
+    r"""The text up to the last ``\boxed{…}``, without space at its end; all of it where there is none.
+
+    A box that the end of the text cuts off counts too; an empty one (a repeated instruction) does not.
+    """
+    found = boxes(text)
+    opening = max((match.start() for match in _OPENING.finditer(text)), default=-1)
+    if opening >= 0 and all(box.start != opening for box in found):
+        return text[:opening].rstrip()
+    return text[: found[-1].start if found else len(text)].rstrip()
