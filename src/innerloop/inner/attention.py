@@ -265,7 +265,7 @@ def _rim(
 
 def _with_lse(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Unmasked attention, output and log-sum-exp over the keys, in the widest of the operands' and float32."""
-    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
+    if _fused(query, value):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query[None], key[None], value[None], 0.0, False, attn_mask=None, scale=scale
         )
@@ -274,6 +274,11 @@ def _with_lse(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[
     lse = torch.logsumexp(score, dim=-1)
     weight = score.sub_(lse.unsqueeze(-1)).exp_()
     return weight.to(value.dtype) @ value, lse
+
+
+def _fused(query: Tensor, value: Tensor) -> bool:
+    """Whether torch's fused CPU kernel, the one that also returns the log-sum-exp, applies."""
+    return query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
 
 
 def _widen(x: Tensor) -> Tensor:

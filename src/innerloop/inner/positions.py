@@ -55,13 +55,14 @@ def token_texts(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -
     anchor = 0  # decode from here: a few whole tokens back, which keeps the cost linear
     done = 0  # tokens before this one have their text
     for end in range(1, len(tokens) + 1):
-        before = decode(tokens[anchor:done])
+        pieces.append("")
         after = decode(tokens[anchor:end])
-        unfinished = after.endswith(_REPLACEMENT) and end - done < _LONGEST_CHARACTER and end < len(tokens)
-        if unfinished:
-            pieces.append("")
-            continue
-        pieces.append(after[len(before) :])
+        if after.endswith(_REPLACEMENT) and end < len(tokens):
+            if end - done < _LONGEST_CHARACTER:
+                continue  # the character may still be completed
+            end = done + 1  # the oldest of these tokens can no longer be part of one: it holds invalid bytes
+            after = decode(tokens[anchor:end])
+        pieces[end - 1] = after[len(decode(tokens[anchor:done])) :]
         anchor, done = done, end
     return pieces
 
