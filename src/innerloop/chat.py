@@ -19,16 +19,20 @@ DELIMITERS = (
 )
 NO_THINKING_TEXT = "\nTherefore, after all this, I believe the answer is"  # the paper's, behind the opening delimiter
 
-# What opens the visible answer behind the closing delimiter, in formats where there is such a thing (gpt-oss).
+# What opens the visible answer behind the closing delimiter, in formats that have such a thing (gpt-oss).
 _FINAL_OPENING = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
 # A variable that the caller may set: `enable_thinking` anywhere, `thinking` only where its absence is looked after.
 _SWITCH = re.compile(r"\b(enable_thinking)\b|(?<![.\w])(thinking) is (?:not )?defined")
 
 
 def find_delimiters(template: str | None, tokens: Iterable[str]) -> tuple[str, str] | None:
-    """The first known pair that the chat template writes, else the first that the vocabulary has as tokens."""
+    """The first known pair that the chat template mentions, else the first that the vocabulary has as tokens.
+
+    Templates often mention the closing delimiter alone, to cut the thinking out of earlier turns.
+    """
     for start, end in DELIMITERS:
-        if template is not None and start in template:
+        marks = (start,) if end == "<|end|>" else (start, end)  # that one closes every turn of some other models
+        if template is not None and any(mark in template for mark in marks):
             return start, end
     known = set(tokens)
     for start, end in DELIMITERS:
@@ -51,8 +55,9 @@ def split_thinking(text: str, start: str, end: str, *, opened: bool = False) -> 
     with the opening delimiter, so that the text begins inside the thinking part.
     """
     before, closing, after = text.rpartition(end)
-    if closing:
+    reopened = start in after
+    if closing and not reopened:
         return before.replace(start, "", 1).strip(), _FINAL_OPENING.sub("", after, count=1).strip()
-    if opened or start in text:
+    if opened or reopened or start in text:
         return text.replace(start, "", 1).strip(), ""
     return None, text

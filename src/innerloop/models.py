@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop import chat
 from innerloop.errors import InputError
+from innerloop.gguf_cache import quiet_bars
 from innerloop.model_files import resolve
 from innerloop.schema import Mode
 
@@ -23,6 +25,7 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 
 DType = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+_VOLATILE = ("_name_or_path", "transformers_version", "dtype")  # of a configuration: says nothing of what is computed
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
 
@@ -65,26 +68,40 @@ class LoadedModel:
     def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
         """Token ids of everything before the trajectory.
 
-        One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn;
-        question, blank line, instruction and a line break for a model without chat template.
+        One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn.
+        For a model without chat template: question, blank line, instruction and a line break.
 
-        - ``PLAIN``: as the template makes it, with its switch (if any) left alone.
+        - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
         - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
           has already written it.
         - ``NO_THINKING``: switch off where there is one; otherwise the opening delimiter followed by the paper's
           "Therefore, after all this, I believe the answer is".
         """
-        text = self._prompt_text(question, mode)
-        if mode is Mode.THINKING and not text.rstrip().endswith(self.think_start):
-            text += f"{self.think_start}\n"
-        elif mode is Mode.NO_THINKING and not self.has_thinking_switch:
-            opened = text.rstrip().removesuffix(self.think_start)
-            text = (opened if opened != text.rstrip() else text) + self.think_start + chat.NO_THINKING_TEXT
-        if self.tokenizer.chat_template is not None:
-            return self.encode(text)  # the template writes its own special tokens
-        return list(self.tokenizer(text, verbose=False)["input_ids"])
+        text = self.prompt_text(question, mode=mode)
+        if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
+            return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids  # the text goes on
 
-    def _prompt_text(self, question: str, mode: Mode) -> str:
+    def prompt_text(self, question: str, *, mode: Mode = Mode.PLAIN) -> str:
+        """What ``prompt`` tokenises."""
+        mode = Mode(mode)
+        text = self._template_text(question, mode)
+        trimmed = text.rstrip()
+        opened = trimmed.endswith(self.think_start)
+        if mode is Mode.THINKING and not opened:
+            return f"{text}{self.think_start}\n"
+        if mode is Mode.NO_THINKING and not self.has_thinking_switch:
+            return (trimmed if opened else text + self.think_start) + chat.NO_THINKING_TEXT
+        return text
+
+    def opens_thinking(self, mode: Mode) -> bool:
+        """Whether the prompt of this mode ends with the opening delimiter, so that a completion begins inside it."""
+        return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
+
+    def _template_text(self, question: str, mode: Mode) -> str:
+        from jinja2 import TemplateError
+
         content = f"{question}\n\n{self.instruction}" if self.instruction else question
         if self.tokenizer.chat_template is None:
             return f"{content}\n"
@@ -92,15 +109,35 @@ class LoadedModel:
         if self.thinking_switch is not None and mode is not Mode.PLAIN:
             switch[self.thinking_switch] = mode is Mode.THINKING
         turns = [{"role": "user", "content": content}]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch))
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch))
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of {self.name} fails on one user turn ({error}); give another chat_template"
+            ) from error
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text that continues another one: no special tokens are added."""
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Whether the tokenizer puts a space in front of every text, as those of Llama 2 and Mistral 7B do."""
+        return self._raw("a") != self._raw("\na")[len(self._raw("\n")) :]
+
+    def _raw(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text that continues another one: no special tokens and no leading space are added."""
+        if text and self._adds_space:
+            for before in ("\n", ".", "a"):  # one that does not merge with the text
+                head, joined = self._raw(before), self._raw(before + text)
+                if joined[: len(head)] == head:
+                    return joined[len(head) :]
+        return self._raw(text)
+
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens included."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        """The text of token ids, special tokens included; gives back what ``encode`` took."""
+        head = self._raw("a") if self._adds_space else []  # or the decoder drops a leading space
+        options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode([*head, *ids], **options)).removeprefix("a" if head else "")
 
     @property
     def suffix_ids(self) -> list[int]:
@@ -168,20 +205,8 @@ def load(  # the one place where a user says everything about a model
     place = _device(device)
     kind = _dtype(dtype, place)
     folder = resolve(name, trust_remote_code=trust_remote_code)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options: dict[str, Any] = {"experts_implementation": "eager"} if kind == torch.float64 else {}
-    with _quiet_bars():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=kind,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            **options,
-        )
-        model.to(place)
+    model, tokenizer = _read(name, folder, kind, trust_remote_code=trust_remote_code)
+    model.to(place)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return wrap(
@@ -193,6 +218,35 @@ def load(  # the one place where a user says everything about a model
         think_start=think_start,
         think_end=think_end,
     )
+
+
+def _read(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Weights and tokenizer of a folder of safetensors, on the CPU."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    # The grouped product of a mixture's experts has no float64.
+    experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}
+    try:
+        with quiet_bars():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            read: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **experts, **options
+            )
+    except MemoryError as error:
+        raise InputError(f"model {name!r} does not fit into memory; try dtype bfloat16") from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"model {name!r} cannot be loaded from {str(folder)!r}: {reason}") from error
+    model, info = read
+    if info["missing_keys"]:  # transformers would go on with random numbers in their place
+        raise InputError(
+            f"model {name!r} is no complete causal language model: {str(folder)!r} lacks {len(info['missing_keys'])} "
+            f"weights, among them {min(info['missing_keys'])}"
+        )
+    return model, tokenizer
 
 
 def wrap(
@@ -223,23 +277,27 @@ def wrap(
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """16 hexadecimal digits that change with the configuration or any weight, the same on every machine.
+    """16 hexadecimal digits that change with the configuration or any weight and are the same on every machine.
 
-    Every row of every weight enters as the exact integer sum of its bits, so that reading the weights once is enough.
+    Every row of every weight enters as the sum of its bits, taken as integers modulo 2³², which is exact in any order
+    of summation: reading the weights once is enough. A model of another dtype has another fingerprint.
     """
     import torch
 
     config = model.config.to_diff_dict()
-    kept = {
-        key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version", "dtype")
-    }
+    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest = hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=8)
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-    for name, weight in sorted(model.named_parameters()):
+    for name, weight in sorted({**dict(model.named_parameters()), **_saved_buffers(model)}.items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        bits = weight.detach().contiguous().view(integers[weight.element_size()])
-        digest.update(bits.sum(dim=-1, dtype=torch.int64).cpu().numpy().tobytes())
+        rows = weight.detach().reshape(-1, weight.shape[-1] if weight.ndim else 1).contiguous()
+        bits = rows.view(torch.int32 if rows.shape[-1] * rows.element_size() % 4 == 0 else torch.uint8)
+        digest.update(bits.sum(dim=-1, dtype=torch.int32).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _saved_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    buffers = dict(model.named_buffers())
+    return {name: buffers[name] for name in model.state_dict() if name in buffers}
 
 
 def _device(device: str) -> torch.device:
@@ -251,8 +309,10 @@ def _device(device: str) -> torch.device:
         place = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device {device!r} is not known; use auto, cpu, cuda or cuda:N") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} was asked for, but torch sees no GPU; use --device cpu or auto")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {device!r} was asked for, but torch sees {torch.cuda.device_count()} GPUs; use cpu or auto"
+        )
     return place
 
 
@@ -275,17 +335,3 @@ def _max_context(config: Any) -> int | None:
         if isinstance(value, int) and 0 < value < 10**9:
             return value
     return None
-
-
-@contextmanager
-def _quiet_bars() -> Iterator[None]:
-    """No progress bars of transformers while loading takes seconds only."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

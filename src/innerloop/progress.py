@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,88 +16,124 @@ DELAY = 2.0  # seconds of work before anything is shown
 INTERVAL = 10.0  # seconds between plain lines
 
 
-class Progress:
-    """Counts finished units and shows them; made by ``progress``."""
-
-    def __init__(
-        self,
-        description: str,
-        total: int | None,
-        unit: str,
-        *,
-        stream: TextIO,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._description = description
-        self._total = total
-        self._unit = unit
-        self._stream = stream
-        self._clock = clock
-        self._started = clock()
-        self._next_line = self._started + DELAY
-        self._shown = False
-        self._bar: RichProgress | None = None
-        self.done = 0
-
-    def advance(self, n: int = 1, note: str = "") -> None:
-        """Count ``n`` more units as done; ``note`` is a short remark shown beside the numbers."""
-        self.done += n
-        now = self._clock()
-        if self._stream.isatty():
-            self._draw(now, note)
-        elif now >= self._next_line:
-            self._line(now, note)
-            self._next_line = now + INTERVAL
-
-    def close(self) -> None:
-        """Say the last word, where anything was said before."""
-        if self._bar is not None:
-            self._bar.stop()
-        elif self._shown:
-            self._line(self._clock(), "")
-
-    def _draw(self, now: float, note: str) -> None:
-        if self._bar is None:
-            if now - self._started < DELAY:
-                return
-            self._bar = _bar(self._stream, self._unit)
-            self._bar.add_task(self._description, total=self._total, completed=0, note="", rate="")
-            self._bar.start()
-        self._shown = True
-        rate = f"{_number(self.done / max(now - self._started, 1e-9))} {self._unit}/s"
-        self._bar.update(self._bar.task_ids[0], completed=self.done, note=note, rate=rate)
-
-    def _line(self, now: float, note: str) -> None:
-        self._shown = True
-        elapsed = max(now - self._started, 1e-9)
-        rate = self.done / elapsed
-        parts = [f"{self._description}: {self.done}{'' if self._total is None else f'/{self._total}'} {self._unit}"]
-        parts.append(f"{_number(rate)} {self._unit}/s")
-        if self._total is not None and self.done < self._total and rate > 0:
-            parts.append(f"{_duration((self._total - self.done) / rate)} left")
-        else:
-            parts.append(f"{_duration(elapsed)}")
-        self._stream.write(", ".join([*parts, *([note] if note else [])]) + "\n")
-        self._stream.flush()
-
-
 @contextmanager
 def progress(
     description: str, total: int | None = None, unit: str = "items", *, stream: TextIO | None = None
 ) -> Iterator[Progress]:
-    """Show progress on standard error while the block runs.
+    """Show progress on standard error while the block runs; call ``advance`` for every finished unit.
 
-    Nothing appears in the first two seconds. On a terminal a bar shows count, rate and time left; elsewhere one plain
-    line every ten seconds and one at the end. Standard output is never written to.
+    ``total`` and ``unit`` (a plural) say what is counted. Nothing appears in the first two seconds. On a terminal a
+    bar shows count, rate and time left; elsewhere there is one plain line every ten seconds and one at the end.
+    Standard output is never written to.
     """
-    shown = Progress(description, total, unit, stream=stream or sys.stderr)
+    stream = stream or sys.stderr
+    shown = Bar(description, total, unit, stream) if stream.isatty() else Lines(description, total, unit, stream)
     try:
         yield shown
     finally:
         shown.close()
 
 
-def _bar(stream: TextIO, unit: str) -> RichProgress:
+class Progress:
+    """Counts finished units; made by ``progress``."""
+
+    def __init__(
+        self,
+        description: str,
+        total: int | None,
+        unit: str,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.done = 0
+        self._description = description
+        self._total = total
+        self._unit = unit
+        self._stream = stream
+        self._clock = clock
+        self._started = clock()
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """Count ``n`` more units as done; ``note`` is a short remark shown beside the numbers."""
+        self.done += n
+        self._show(note)
+
+    def close(self) -> None:
+        """Say the last word, where the work was long enough to say any."""
+        raise NotImplementedError
+
+    def _show(self, note: str) -> None:
+        raise NotImplementedError
+
+    def _elapsed(self) -> float:
+        return max(self._clock() - self._started, 1e-9)
+
+    def _rate(self) -> str:
+        rate = self.done / self._elapsed()
+        if 0 < rate < 0.5:
+            return f"{1 / rate:.3g} s each"
+        return f"{rate:.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
+
+
+class Lines(Progress):
+    """Plain lines, for logs and pipes."""
+
+    _next = DELAY  # seconds after the start
+    _written = -1  # units that the latest line spoke of
+
+    def close(self) -> None:
+        """Write the last line."""
+        if self._elapsed() >= DELAY and self._written != self.done:
+            self._write("")
+
+    def _show(self, note: str) -> None:
+        elapsed = self._elapsed()
+        if elapsed >= self._next:
+            self._next = elapsed + INTERVAL
+            self._write(note)
+
+    def _write(self, note: str) -> None:
+        elapsed = self._elapsed()
+        count = f"{self.done}" if self._total is None else f"{self.done}/{self._total}"
+        parts = [f"{self._description}: {count} {self._unit}", self._rate()]
+        if self._total is not None and 0 < self.done < self._total:
+            parts.append(f"{_duration(elapsed / self.done * (self._total - self.done))} left")
+        else:
+            parts.append(f"{_duration(elapsed)} in all")
+        self._stream.write(", ".join([*parts, *([note] if note else [])]) + "\n")
+        self._stream.flush()
+        self._written = self.done
+
+
+class Bar(Progress):
+    """A bar, for terminals; it appears after two seconds even if no unit is finished by then."""
+
+    def __init__(
+        self,
+        description: str,
+        total: int | None,
+        unit: str,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(description, total, unit, stream, clock)
+        self._bar = _rich_bar(stream, unit)
+        self._task = self._bar.add_task(description, total=total, note="", rate="")
+        self._timer = threading.Timer(DELAY, self._bar.start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._timer.cancel()
+        self._timer.join()
+        self._bar.stop()
+
+    def _show(self, note: str) -> None:
+        self._bar.update(self._task, completed=self.done, note=note, rate=self._rate())
+
+
+def _rich_bar(stream: TextIO, unit: str) -> RichProgress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -109,11 +146,8 @@ def _bar(stream: TextIO, unit: str) -> RichProgress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=Console(file=stream),
+        redirect_stdout=False,  # what others print stays where they print it
     )
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _duration(seconds: float) -> str:

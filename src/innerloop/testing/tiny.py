@@ -11,6 +11,7 @@ from innerloop.errors import InputError
 from innerloop.testing.byte_tokenizer import VOCABULARY, byte_tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from innerloop.models import LoadedModel
@@ -43,6 +44,7 @@ _SHAPE = {
 }
 _WITHOUT_HEAD_DIM = {name: value for name, value in _SHAPE.items() if name != "head_dim"}
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+_STATE_SPACE = {"mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 16}
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture(model_type="llama", options=_SHAPE),
@@ -74,6 +76,32 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mamba": Architecture(
         model_type="mamba",
         options={"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 3, "state_size": 8},
+        block_masks=False,
+    ),
+    "falcon_h1": Architecture(
+        model_type="falcon_h1",
+        options=_SHAPE | _STATE_SPACE | {"mamba_d_ssm": 64, "mamba_n_heads": 4},
+        block_masks=False,
+    ),
+    "jamba": Architecture(
+        model_type="jamba",
+        options=_WITHOUT_HEAD_DIM
+        | {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 4}
+        | {"mamba_d_state": 8, "mamba_dt_rank": 8},
+        block_masks=False,
+    ),
+    "lfm2": Architecture(
+        model_type="lfm2",
+        options=_WITHOUT_HEAD_DIM | {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},
+        block_masks=False,
+    ),
+    "qwen3_next": Architecture(
+        model_type="qwen3_next",
+        options=_SHAPE
+        | _EXPERTS
+        | {"num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2}
+        | {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        | {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "shared_expert_intermediate_size": 48},
         block_masks=False,
     ),
 }
@@ -126,21 +154,29 @@ def _build(architecture: str, *, dtype: str, seed: int, overrides: Mapping[str, 
     return model.to(getattr(torch, dtype)).eval().requires_grad_(False)
 
 
-def _fill(model: PreTrainedModel, generator: Any) -> None:
+def _fill(model: PreTrainedModel, generator: torch.Generator) -> None:
     """Draw every weight anew, large enough that attention is uneven and no norm or bias is trivially one or zero."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
+    transposed = {name + ".weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            if "A_log" in name or name.endswith(".D"):
-                weight.add_(noise, alpha=0.1)  # decay rates: stable only near their own initial values
-            elif ("norm" in name or ".ln_" in name) and name.endswith("weight"):
-                weight.copy_(1 + 0.2 * noise)
+            if _stays_near_start(name):
+                weight.add_(noise, alpha=0.2)
+            elif "dt_" in name and name.endswith("bias"):
+                weight.copy_(0.5 * noise - 2)  # slow decay, so that state-space layers remember tens of tokens
             elif weight.ndim < 2:
                 weight.copy_(0.2 * noise)
             elif "embed" in name or "wte" in name or "wpe" in name:
                 weight.copy_(0.3 * noise)
             else:
-                fan_in = weight.shape[-1] if weight.ndim == 2 else weight[0].numel() // weight.shape[1]
+                fan_in = weight.shape[0] if name in transposed else weight.shape[-1]
                 weight.copy_(1.5 * fan_in**-0.5 * noise)
+
+
+def _stays_near_start(name: str) -> bool:
+    """Norms (around one, or zero as in Gemma), decay rates and skip weights of state-space layers."""
+    is_norm = ("norm" in name or ".ln_" in name) and name.endswith("weight")
+    return is_norm or name.endswith(("A_log", ".D"))
