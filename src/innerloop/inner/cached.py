@@ -48,7 +48,7 @@ def cached_losses(
 
 def _peek(loaded: LoadedModel, ids: Tensor, cache: Cache, keep: int, stepwise: bool) -> tuple[Tensor, Cache]:
     """Logits behind a branch, and the cache as it was before the branch."""
-    if cache.is_croppable and not any(cache.is_sliding):
+    if not any(cache.is_sliding) and not any(cache.is_linear):
         logits = _read(loaded, ids, cache, keep, stepwise)
         cache.crop(-ids.shape[1])  # transformers 5 takes the number of tokens to drop, negative
         return logits, cache

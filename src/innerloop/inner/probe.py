@@ -46,6 +46,8 @@ SUPPORTED = frozenset(
     }
 )  # fmt: skip
 
+_KEYS_AND_VALUES = frozenset({"full_attention", "sliding_attention", "attention"})  # names in ``config.layer_types``
+
 _AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}  # nats; half precisions below
 _HALF_AGREEMENT = 0.25
 
@@ -174,9 +176,15 @@ def _why_not(loaded: LoadedModel, method: _Fast, tasks: Sequence[Task]) -> str |
     if method == "shared":
         if loaded.model.config.model_type in SUPPORTED:
             return None
-        if loaded.model._is_stateful:
+        if _keeps_state(loaded):
             return f"the state of {type(loaded.model).__name__} cannot be shared by several branches"
     return _disagreement(loaded, method, tasks[0])
+
+
+def _keeps_state(loaded: LoadedModel) -> bool:
+    """Whether some layer carries a recurrent or convolutional state, or reads keys and values in a way of its own."""
+    kinds = getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()
+    return bool(loaded.model._is_stateful) or not _KEYS_AND_VALUES.issuperset(kinds)
 
 
 def _rope_changes(loaded: LoadedModel, tasks: Sequence[Task]) -> str | None:
