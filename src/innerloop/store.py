@@ -117,6 +117,17 @@ class Run:
         entry["model"] = json.loads(json.dumps(description))
         self._save()
 
+    def note(self, name: str, value: Any) -> None:
+        """Keep a JSON-able finding about this verb's work in the manifest, over restarts too."""
+        notes = self._entry().setdefault("notes", {})
+        if notes.get(name) != value:
+            notes[name] = json.loads(json.dumps(value))
+            self._save()
+
+    def noted(self, name: str) -> Any:
+        """What an earlier ``note`` of this verb said, or None."""
+        return self._entry().get("notes", {}).get(name)
+
     def read(self, stage: str) -> pa.Table:
         """Every unit of a stage once, in the order written; an empty table when there is none."""
         schema, key = _KINDS[stage]
@@ -211,6 +222,7 @@ class Run:
             "versions": versions,
             "seed": configuration.get("seed"),
             "model": before.get("model"),
+            "notes": before.get("notes", {}),
             "status": "running",
             "started": before.get("started") or _now(),
             "finished": None,

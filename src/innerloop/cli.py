@@ -1,0 +1,216 @@
+"""The command line: one command per verb, made from the verb's settings.
+
+Results go to standard output, everything else to standard error. Exit 0 done, 1 failed, 2 unusable input or arguments
+(one line, no traceback without ``--debug``), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from innerloop.errors import InputError
+
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What --help says of a verb. The verb itself is imported for its own command line only."""
+
+    verb: str
+    text: str
+    example: str
+
+    def load(self) -> tuple[Callable[..., Any], Any]:
+        """The verb's function and its settings."""
+        module = import_module(f"innerloop.verbs.{self.verb}")
+        return getattr(module, self.verb), getattr(module, f"{self.verb.capitalize()}Settings")
+
+
+COMMANDS = (
+    _Command("demo", "See a small model get closer to the answer, token by token; needs nothing else.", "demo"),
+    _Command(
+        "rollout",
+        "Sample trajectories from a model and judge their answers.",
+        "rollout --questions gym:gsm_symbolic?size=20 --samples 4 --out R1",
+    ),
+    _Command(
+        "probe",
+        "Measure the answer loss along trajectories.",
+        "probe --questions q.jsonl --trajectories solutions --controls shuffled --out R1",
+    ),
+    _Command("report", "Write one self-contained page from a run folder.", "report R1"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (by default the process's own) and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    _quieten_libraries(debug)
+    with _logs_on_stderr(debug):
+        try:
+            _app(arguments)(arguments, exit_on_error=False, print_error=False)
+        except (InputError, cyclopts.CycloptsError) as error:
+            said = _about_arguments(error, arguments) if isinstance(error, cyclopts.CycloptsError) else str(error)
+            return _fail(UNUSABLE, said, debug)
+        except KeyboardInterrupt:
+            again = shlex.join(["innerloop", *arguments])
+            return _fail(INTERRUPTED, f"interrupted, what was finished is kept; go on with: {again}", debug=False)
+        except BrokenPipeError:  # the reader of our output left, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except Exception as error:  # noqa: BLE001  # the last line of defence: a user is never left with a traceback
+            hint = "" if debug else " (--debug shows where)"
+            return _fail(FAILED, f"{type(error).__name__}: {error}{hint}", debug)
+    return OK
+
+
+def _app(arguments: Sequence[str]) -> App:
+    app = App(
+        name="innerloop",
+        help="Shows a language model learning inside its own chain of thought.",
+        version=_version,
+        default_parameter=Parameter(negative=(), show_default=_show_default),
+        help_format="plaintext",
+        help_epilogue="`innerloop COMMAND --help` lists a command's options. Start with: innerloop demo",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for command in COMMANDS:
+        function = _function(command, arguments) if arguments[:1] == [command.verb] else _nothing
+        epilogue = f"Example: innerloop {command.example}"
+        app.command(function, name=command.verb, help=command.text, help_epilogue=epilogue)
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("innerloop")
+
+
+def _nothing() -> None:
+    """Stands for a verb that this command line does not call."""
+
+
+def _function(command: _Command, arguments: Sequence[str]) -> Callable[..., None]:
+    """A function whose parameters are the fields of the verb's settings, as cyclopts wants it."""
+    from innerloop.verbs.shared import jsonable
+    from innerloop.verbs.show import show
+
+    verb, settings_type = command.load()
+
+    def run(settings: Any) -> None:
+        result = verb(settings, command=["innerloop", *arguments])
+        if settings.json:
+            sys.stdout.write(json.dumps(jsonable(result), allow_nan=False) + "\n")
+        else:
+            show(result)
+        sys.stdout.flush()
+
+    if all(entry.default is not MISSING for entry in fields(settings_type)):  # then cyclopts wants a default of it all
+        run.__defaults__ = (settings_type(),)
+    run.__annotations__ = {"settings": Annotated[settings_type, Parameter(name="*")], "return": None}
+    return run
+
+
+def _show_default(value: Any) -> str | None:
+    """How --help shows a default; nothing for "off" and "none given"."""
+    if value is None or value is False or value == ():
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _about_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> str:
+    """One line on arguments that make no sense, with the nearest that would."""
+    known = [command.verb for command in COMMANDS]
+    name = arguments[0] if arguments and arguments[0] in known else None
+    help_hint = f"see innerloop {name} --help" if name else "see innerloop --help"
+    if isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
+        stray = error.unused_tokens[0]
+        return f"unexpected argument {stray!r}: an option that takes several values is repeated; {help_hint}"
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        option = error.argument.name
+        given = any(word.split("=")[0] == option for word in arguments)
+        return f"{option} needs a value; {help_hint}" if given else f"{option} is missing; {help_hint}"
+    if isinstance(error, cyclopts.UnknownCommandError) and arguments and name is None:
+        near = difflib.get_close_matches(arguments[0], [*known, "--help", "--version"], n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        return f"unknown command {arguments[0]!r}: {meant}There are {', '.join(known)}; {help_hint}"
+    return f"{str(error).rstrip('.')}; {help_hint}"
+
+
+def _fail(status: int, said: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"innerloop: {_one_line(said)}\n")
+    return status
+
+
+def _one_line(text: str) -> str:
+    """Line breaks as spaces, and nothing that a terminal would obey: messages quote files and model output."""
+    flat = re.sub(r"\s*[\r\n]+\s*", " ", text)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in flat)
+
+
+class _ToStderr(logging.Handler):
+    """Lines on whatever standard error is now, so that a progress bar can put them above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as one line."""
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        sys.stderr.write(f"innerloop: {level}{_one_line(record.getMessage())}\n")
+
+
+@contextmanager
+def _logs_on_stderr(debug: bool) -> Iterator[None]:
+    """The library's log lines on standard error while a command runs; Python's warnings only where asked for."""
+    handler = _ToStderr()
+    ours, warnings = logging.getLogger("innerloop"), logging.getLogger("py.warnings")
+    before = ours.level, ours.propagate, warnings.propagate
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.addHandler(handler)
+    ours.propagate = False
+    warnings.propagate = False
+    warnings.addHandler(handler if debug else (null := logging.NullHandler()))
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        ours.removeHandler(handler)
+        warnings.removeHandler(handler if debug else null)
+        ours.setLevel(before[0])
+        ours.propagate, warnings.propagate = before[1:]
+
+
+def _quieten_libraries(debug: bool) -> None:
+    """No progress bars and advice of libraries between our own lines; their errors stay. Read at their import."""
+    if debug:
+        return
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "DATASETS_VERBOSITY": "error",
+        "HF_HUB_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",  # it warns at every fork of a verifier's worker otherwise
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,54 @@
+"""``report``: one self-contained page from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from innerloop.verbs.shared import about
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Which run to show."""
+
+    run: Path = field(kw_only=False, metadata=about("The run folder that another command wrote."))
+    json: bool = field(default=False, metadata=about("Print one JSON object on standard output.", free=True))
+    debug: bool = field(default=False, metadata=about("Show more log lines, and an error's traceback.", free=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportResult:
+    """The page, what it shows, and what it says in words."""
+
+    run: Path
+    page: Path
+    questions: int
+    trajectories: int
+    curves: int
+    statements: tuple[str, ...]
+
+
+def report(settings: ReportSettings, *, command: Sequence[str] | None = None) -> ReportResult:  # noqa: ARG001
+    """Write ``RUN/report.html``, which needs no network, from the run folder alone.
+
+    Raises `InputError` where there is no run folder or it cannot be written. ``command`` is not recorded: the page
+    shows the commands that made the run.
+    """
+    from innerloop.report.headline import headline
+    from innerloop.report.page import write
+    from innerloop.report.view import view
+
+    page = write(settings.run)
+    seen = view(settings.run)
+    statements: list[Any] = headline(seen)["statements"]
+    return ReportResult(
+        run=settings.run,
+        page=page,
+        questions=len(seen.questions),
+        trajectories=len(seen.entries),
+        curves=len(seen.probed),
+        statements=tuple(statements),
+    )

@@ -1,0 +1,208 @@
+"""What the verbs share: common settings, keeping inputs in the run folder, finished work in batches, plain results."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json as jsonlib
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+
+from innerloop.errors import InputError
+from innerloop.schema import Curve, Question, Trajectory
+from innerloop.store import Run
+
+if TYPE_CHECKING:
+    from innerloop.models import LoadedModel
+
+log = logging.getLogger("innerloop")
+
+RecordT = TypeVar("RecordT", Question, Trajectory, Curve)
+
+
+def about(text: str, *, free: bool = False) -> dict[str, Any]:
+    """Metadata of a settings field: its help, and whether it is ``free``, so that a run may go on with another value.
+
+    Free is what does not affect results.
+    """
+    return {"help": text, "free": free}
+
+
+QUESTION_SOURCES = (
+    "FILE.jsonl|.csv|.parquet, hf:NAME[:CONFIG]:SPLIT, gym:FAMILY?size=50&seed=0, a benchmark's name or NAME@FILE"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """Where results go and how they are told."""
+
+    out: Path | None = field(
+        default=None,
+        metadata=about("Run folder; by default runs/VERB-HASH, the same one for the same settings.", free=True),
+    )
+    json: bool = field(
+        default=False, metadata=about("Print one JSON object on standard output instead of a table.", free=True)
+    )
+    debug: bool = field(default=False, metadata=about("Show more log lines, and an error's traceback.", free=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """Which questions, which model, and how to talk to it. ``None`` takes what the source or model brings along."""
+
+    questions: str | None = field(default=None, metadata=about(QUESTION_SOURCES))
+    limit: int | None = field(default=None, metadata=about("Take only the first N questions."))
+    seed: int = field(default=0, metadata=about("Of everything that is drawn."))
+    model: str = field(
+        default="smollm2", metadata=about("smollm2 (bundled), a folder, a .gguf file or a hub id (organisation/name).")
+    )
+    # Written out: the annotations of a base are also looked up in the modules of the verbs' own settings.
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = field(
+        default="auto", metadata=about("Type of the weights; auto: float32 on a CPU, bfloat16 on a GPU.")
+    )
+    device: str = field(default="auto", metadata=about("auto, cpu, cuda or cuda:N.", free=True))
+    threads: int | None = field(default=None, metadata=about("CPU threads; by default all cores.", free=True))
+    instruction: str | None = field(
+        default=None, metadata=about("What the prompt says behind the question; by default the paper's.")
+    )
+    think_start: str | None = field(default=None, metadata=about("Opens the thinking part, e.g. <think>."))
+    think_end: str | None = field(default=None, metadata=about("Closes the thinking part, e.g. </think>."))
+    trust_remote_code: bool = field(
+        default=False, metadata=about("Let Python code that comes with the model run; only for sources you trust.")
+    )
+
+    def __post_init__(self) -> None:
+        at_least("limit", self.limit, 1)
+        at_least("seed", self.seed, 0)
+        at_least("threads", self.threads, 1)
+
+    def load(self, *, suffix: str | None = None) -> LoadedModel:
+        """The model of these settings. This is the slow step: call it only when there is work to do."""
+        from innerloop import models
+
+        log.info("loading %s", self.model)
+        return models.load(
+            self.model,
+            dtype=self.dtype,
+            device=self.device,
+            threads=self.threads,
+            suffix=suffix,
+            instruction=self.instruction,
+            think_start=self.think_start,
+            think_end=self.think_end,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+
+def at_least(name: str, value: float | None, least: int) -> None:
+    """``InputError`` for a setting below its least value."""
+    if value is not None and value < least:
+        raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+
+
+def free_fields(settings: Any) -> set[str]:
+    """Names of the settings that do not affect results."""
+    return {entry.name for entry in dataclasses.fields(settings) if entry.metadata.get("free")}
+
+
+def configuration(settings: Any) -> dict[str, Any]:
+    """The settings as JSON-able values, for the manifest."""
+    return dict(jsonable(settings))
+
+
+def out_folder(verb: str, settings: Any) -> Path:
+    """``--out``, or a folder under ``runs`` whose name follows from everything that affects results."""
+    if settings.out is not None:
+        return Path(settings.out)
+    free = free_fields(settings)
+    decisive = {name: value for name, value in configuration(settings).items() if name not in free}
+    digest = hashlib.sha256(jsonlib.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return Path("runs") / f"{verb}-{digest[:8]}"
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON values: dataclasses as objects, paths and enums as text, NaN and infinities as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: jsonable(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def keep_questions(run: Run, questions: Sequence[Question]) -> None:
+    """Add the questions that the folder lacks; ``InputError`` when it holds another question under the same id."""
+    known = {question.id: question for question in run.questions()}
+    for question in questions:
+        if known.get(question.id, question) != question:
+            raise InputError(
+                f"{run.path}: question {question.id!r} is not the same as when this run began; "
+                f"restore the source or choose another --out"
+            )
+    if missing := [question for question in questions if question.id not in known]:
+        run.write("questions", Question.to_table(missing))
+
+
+def numbers(path: Path) -> dict[str, Any]:
+    """The aggregate over a run folder as the page shows it: ``groups``, ``differences``, ``statements``."""
+    from innerloop.report.headline import headline
+    from innerloop.report.view import view
+
+    return headline(view(path))
+
+
+class Shards(Generic[RecordT]):
+    """Writes finished units to a stage: a shard every few seconds and one at the end, an interrupted end included."""
+
+    def __init__(
+        self,
+        run: Run,
+        stage: str,
+        kind: type[RecordT],
+        *,
+        finish: Callable[[list[RecordT]], list[RecordT]] = list,
+        seconds: float = 5.0,
+    ) -> None:
+        """``finish`` has the last word on a batch of records before it is written."""
+        self._run = run
+        self._stage = stage
+        self._kind: type[RecordT] = kind
+        self._finish: Callable[[list[RecordT]], list[RecordT]] = finish
+        self._seconds = seconds
+        self._pending: list[RecordT] = []
+        self._written = time.monotonic()
+
+    def add(self, record: RecordT) -> None:
+        """Take over one finished unit."""
+        self._pending.append(record)
+        if time.monotonic() - self._written >= self._seconds:
+            self._flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._run.write(self._stage, self._kind.to_table(self._finish(self._pending)))
+        self._pending = []
+        self._written = time.monotonic()

@@ -1,0 +1,157 @@
+"""Which trajectories a probe run is about: given ones, those of other runs, and controls made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.errors import InputError
+from innerloop.schema import Outcome, Question, Source, Status, Trajectory, Verdict
+from innerloop.store import Run
+
+if TYPE_CHECKING:
+    from innerloop.evaluate.verify import Verifier
+    from innerloop.models import LoadedModel
+
+
+def is_run(source: str) -> bool:
+    """Whether a source of trajectories is a folder."""
+    return Path(source).is_dir()
+
+
+def gather(
+    questions_source: str | None, sources: Sequence[str], *, limit: int | None, seed: int
+) -> tuple[list[Question], list[Trajectory]]:
+    """The first ``limit`` questions, and their trajectories from every source, controls left out.
+
+    Raises `InputError` where there is nothing, where a trajectory belongs to no question, and where two sources have
+    different trajectories under one id.
+    """
+    from innerloop.rollout.given import SOLUTIONS, given
+
+    questions = _questions(questions_source, sources, limit=limit, seed=seed)
+    known: set[str] = set()
+    if limit is not None and any(source != SOLUTIONS and not is_run(source) for source in sources):
+        # A file's trajectory for a question behind the limit is left out; only one for no question at all is an error.
+        known = {question.id for question in _questions(questions_source, sources, limit=None, seed=seed)}
+    found: dict[str, Trajectory] = {}
+    for source in sources:
+        for trajectory in given(source, questions, known=known):
+            if _content(found.setdefault(trajectory.id, trajectory)) != _content(trajectory):
+                raise InputError(
+                    f"{source}: trajectory {trajectory.id!r} is also in another source, with another text; "
+                    f"give its rows ids of their own or probe the two into different folders"
+                )
+    return questions, list(found.values())
+
+
+def _questions(source: str | None, sources: Sequence[str], *, limit: int | None, seed: int) -> list[Question]:
+    if source is not None:
+        from innerloop.questions import load
+
+        return load(source, limit=limit, seed=seed)
+    run = next((entry for entry in sources if is_run(entry)), None)
+    if run is None:
+        raise InputError("--questions is missing: only a RUN folder among --trajectories brings its own questions")
+    return Run.open(run).questions()[:limit]
+
+
+def _content(trajectory: Trajectory) -> tuple[object, ...]:
+    """What makes two trajectories the same one, whatever has been found out about them since."""
+    return trajectory.question_id, trajectory.text, trajectory.final, trajectory.mode, trajectory.source
+
+
+def keep_trajectories(run: Run, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> list[Trajectory]:
+    """Add the trajectories that the folder lacks, judged, and return them all as they stand there.
+
+    Raises `InputError` when the folder holds another trajectory under the same id.
+    """
+    stored = {trajectory.id: trajectory for trajectory in run.trajectories()}
+    for trajectory in trajectories:
+        if _content(stored.get(trajectory.id, trajectory)) != _content(trajectory):
+            raise InputError(
+                f"{run.path}: trajectory {trajectory.id!r} is not the same as when this run began; "
+                f"restore the source or choose another --out"
+            )
+    missing = judged([trajectory for trajectory in trajectories if trajectory.id not in stored], questions)
+    if missing:
+        run.write("trajectories", Trajectory.to_table(missing))
+    stored |= {trajectory.id: trajectory for trajectory in missing}
+    return [stored[trajectory.id] for trajectory in trajectories]
+
+
+def judged(
+    trajectories: Sequence[Trajectory], questions: Iterable[Question], verifier: Verifier | None = None
+) -> list[Trajectory]:
+    """The trajectories with a verdict on their final answer, where they carry none and there is something to judge.
+
+    ``verifier`` is used where given, else one is made for the call.
+    """
+    open_cases = [
+        trajectory
+        for trajectory in trajectories
+        if trajectory.outcome is None and trajectory.status is not Status.ERROR and not trajectory.source.is_control
+    ]
+    if not open_cases:
+        return list(trajectories)
+    from innerloop.evaluate.verify import Attempt, Verifier
+
+    by_id = {question.id: question for question in questions}
+    attempts = [Attempt(question=by_id[case.question_id], text=_shown(case), status=case.status) for case in open_cases]
+    with nullcontext(verifier) if verifier is not None else Verifier() as judge:
+        verdicts = judge.verify(attempts)
+    decided = {case.id: _with_verdict(case, verdict) for case, verdict in zip(open_cases, verdicts, strict=True)}
+    return [decided.get(trajectory.id, trajectory) for trajectory in trajectories]
+
+
+def _shown(trajectory: Trajectory) -> str:
+    """What is judged. A sample's final part, nothing while its thinking never ended; else what the row says."""
+    if trajectory.source is Source.SAMPLE:
+        return trajectory.final or ""
+    if trajectory.answer is not None:
+        return f"\\boxed{{{trajectory.answer}}}"
+    return trajectory.text if trajectory.final is None else trajectory.final
+
+
+def _with_verdict(trajectory: Trajectory, verdict: Verdict) -> Trajectory:
+    """Given text without a final answer may well be meant so: it is undecided, where a sample would be wrong."""
+    outcome = verdict.outcome
+    if trajectory.source is not Source.SAMPLE and outcome is Outcome.WRONG and verdict.answer is None:
+        outcome = Outcome.UNDECIDED
+    return replace(
+        trajectory, outcome=outcome, outcome_reason=verdict.reason, answer=trajectory.answer or verdict.answer
+    )
+
+
+def make_controls(
+    kinds: Sequence[str],
+    trajectories: Sequence[Trajectory],
+    questions: Sequence[Question],
+    loaded: LoadedModel,
+    seed: int,
+) -> list[Trajectory]:
+    """Controls of each kind for the trajectories."""
+    from innerloop.rollout import controls
+
+    made: list[Trajectory] = []
+    if Source.OTHER_QUESTION in kinds:
+        made += controls.other_question(trajectories, questions, seed=seed)
+    if Source.SHUFFLED in kinds:
+        made += controls.shuffled(trajectories, loaded.encode, loaded.decode, seed=seed)
+    return made
+
+
+def rivals(trajectories: Sequence[Trajectory], question: Question) -> tuple[str, ...]:
+    """Other final answers to the question, each once: those of trajectories that were not judged right."""
+    found = dict.fromkeys(
+        trajectory.answer.strip()
+        for trajectory in trajectories
+        if trajectory.question_id == question.id
+        and trajectory.answer is not None
+        and trajectory.outcome is not Outcome.RIGHT
+        and not trajectory.source.is_control
+    )
+    return tuple(answer for answer in found if answer and answer != question.answer.strip())
