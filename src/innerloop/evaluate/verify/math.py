@@ -1,0 +1,65 @@
+"""Verifier ``math``: the same mathematical value as the reference, judged by math-verify.
+
+What needs no algebra is decided here, in microseconds: the same text, plain words (math-verify would read them as
+products of letters, so that ``silent`` equals ``listen``), plain numbers with or without a unit, and a sentence given
+as the answer that holds just the right number (``Anne is 8 years old``). The rest goes to a worker process, because
+nothing but a kill stops sympy once it hangs. math-verify wants the reference first; its own time limits are off,
+because they need a main thread and signals.
+"""
+
+from __future__ import annotations
+
+import re
+
+from innerloop.boxed import last_boxed
+from innerloop.evaluate.verify import number
+from innerloop.evaluate.verify.job import Job, Reply
+from innerloop.evaluate.verify.plain import folded, plain
+from innerloop.schema import Outcome, Question, Verdict
+
+_INTEGER = re.compile(r"[-+]?\d+")
+_WORDS = re.compile(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+)*")
+
+
+def judge(question: Question, answer: str) -> Verdict | Job:
+    """A verdict where no algebra is needed, else the job for a worker."""
+    reference = last_boxed(question.answer) or question.answer
+    if folded(answer) == folded(reference):
+        return Verdict(outcome=Outcome.RIGHT, answer=answer)
+    here, there = plain(answer), plain(reference)
+    if _WORDS.fullmatch(here) and _WORDS.fullmatch(there):
+        return Verdict(outcome=Outcome.WRONG, answer=answer)
+    if _INTEGER.fullmatch(here) and _INTEGER.fullmatch(there):
+        return Verdict(outcome=Outcome.RIGHT if _digits(here) == _digits(there) else Outcome.WRONG, answer=answer)
+    given, expected = number.read(answer), number.read(reference)
+    if expected and given is None:
+        given = number.sole(answer)
+    if given and expected and given.value == expected.value and given.percent == expected.percent:
+        return Verdict(outcome=Outcome.RIGHT, answer=answer)
+    return Job(module=__name__, answer=answer, payload={"reference": reference, "answer": answer})
+
+
+def _digits(integer: str) -> str:
+    """Sign and digits without leading zeros; as text, because Python refuses to read very long ones."""
+    digits = integer.lstrip("+-0")
+    return f"-{digits}" if digits and integer.startswith("-") else digits
+
+
+def prepare() -> None:
+    """Imports what ``run`` needs, before the item's time begins."""
+    import math_verify  # noqa: F401
+
+
+def run(payload: dict[str, str]) -> Reply:
+    """In the worker: the comparison itself. Raises whatever math-verify and sympy raise."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    config = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+    reference, answer = (
+        parse(rf"\boxed{{{payload[name]}}}", extraction_config=config, parsing_timeout=None, raise_on_error=True)
+        for name in ("reference", "answer")
+    )
+    if not reference:
+        return Reply(outcome="undecided", reason="math-verify cannot read the reference answer")
+    same = bool(answer) and verify(reference, answer, timeout_seconds=None, raise_on_error=True)
+    return Reply(outcome="right" if same else "wrong")

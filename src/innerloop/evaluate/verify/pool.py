@@ -1,0 +1,167 @@
+"""Worker processes with a hard time limit per job.
+
+Why not ``multiprocessing`` or a pool library on top of it: those start a worker by importing the user's main script
+once more, which fails in every script without an ``if __name__ == "__main__"`` guard, and they exchange pickles, while
+what comes back here was computed from a model's untrusted output. A worker here is ``python -c`` with lines of JSON.
+Workers start when the first job comes, are used again, and are killed when a job exceeds its limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, cast
+
+import innerloop
+from innerloop.evaluate.verify.job import Job, Reply
+
+_START_LIMIT = 120.0  # seconds for the imports of a worker; slow on a cold network disk
+_BOOT = """
+import sys
+sys.path.append({root!r})
+from innerloop.evaluate.verify.worker import main
+main({time}, {memory})
+"""
+
+
+class Pool:
+    """``count`` workers; ``time_limit`` in seconds per job, ``memory_limit`` in MiB of address space per worker."""
+
+    def __init__(self, count: int, time_limit: float, memory_limit: int) -> None:
+        self.workers = [Worker(time_limit, memory_limit) for _ in range(count)]
+
+    def run(self, jobs: Sequence[Job]) -> list[Reply]:
+        """The replies in the order of the jobs. An interrupt kills the workers and passes on."""
+        idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self.workers:
+            idle.put(worker)
+
+        def ask(job: Job) -> Reply:
+            worker = idle.get()
+            try:
+                return worker.ask(job)
+            finally:
+                idle.put(worker)
+
+        # The threads only wait for their processes; all judging happens there.
+        with ThreadPoolExecutor(min(len(self.workers), max(len(jobs), 1))) as threads:
+            futures = [threads.submit(ask, job) for job in jobs]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Ends all workers; a closed pool answers no more."""
+        for worker in self.workers:
+            worker.close()
+
+
+class Worker:
+    """One worker process, started when first asked and replaced when it had to be killed."""
+
+    def __init__(self, time_limit: float, memory_limit: int) -> None:
+        self.time_limit = time_limit
+        self.memory_limit = memory_limit
+        self.closed = False
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
+
+    def ask(self, job: Job) -> Reply:
+        """The reply to one job; undecided where the worker hung, died or could not start."""
+        message = json.dumps({"module": job.module, "payload": job.payload}).encode() + b"\n"
+        for attempt in range(2):
+            if self.closed:
+                return Reply(outcome="undecided", reason="the verifier is closed")
+            process = self._running()
+            ready, in_time = self._exchange(process, message, _START_LIMIT)
+            if ready is not None:
+                break
+            reason = self._end("the worker process " + ("did not start" if in_time else "starts too slowly"))
+            if attempt or not in_time:
+                return Reply(outcome="undecided", reason=reason)
+            # else it died while idle (somebody's out-of-memory killer): one fresh start
+        reply, in_time = self._exchange(process, b"", self.time_limit)
+        if not in_time:
+            self._end("")
+            if reply is None:
+                return Reply(outcome="undecided", reason=f"time limit of {self.time_limit:g} s")
+        elif reply is None:
+            return Reply(outcome="undecided", reason=self._end("the worker process died"))
+        return cast(Reply, reply)
+
+    def close(self) -> None:
+        """Kills the process; later jobs are answered undecided."""
+        self.closed = True
+        self._end("")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            root = str(Path(innerloop.__file__).parents[1])
+            code = _BOOT.format(root=root, time=self.time_limit, memory=self.memory_limit)
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],  # -P: a file in the user's folder must not shadow a module
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C is for the program; it then ends its workers
+            )
+        return self._process
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], message: bytes, limit: float
+    ) -> tuple[dict[str, Any] | None, bool]:
+        """Sends a line and reads one; the process is killed after ``limit`` seconds. None where nothing whole came."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            process.kill()
+
+        killer = threading.Timer(limit, kill)
+        killer.daemon = True
+        killer.start()
+        try:
+            if message:
+                process.stdin.write(message)
+                process.stdin.flush()
+            line = process.stdout.readline()
+        except (BrokenPipeError, ValueError):  # ended by itself, or closed by an interrupt
+            line = b""
+        finally:
+            killer.cancel()
+        return json.loads(line) if line.endswith(b"\n") else None, not late.is_set()
+
+    def _end(self, reason: str) -> str:
+        """Kills and forgets the process; ``reason`` with the last line that it wrote to standard error."""
+        with self._lock:  # an interrupt may end it from another thread
+            process, errors = self._process, self._errors
+            self._process = self._errors = None
+        if process is None or errors is None:
+            return reason
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        errors.seek(max(errors.seek(0, os.SEEK_END) - 500, 0))
+        said = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        errors.close()
+        return f"{reason} ({said[:200]})" if said else reason

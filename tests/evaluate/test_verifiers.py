@@ -1,0 +1,265 @@
+"""The verifiers that need no worker process, and the quick side of those that do."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from innerloop.evaluate.verify import choice, gym, math, none, number, text
+from innerloop.evaluate.verify.job import Job
+from innerloop.evaluate.verify.plain import folded, plain
+from innerloop.schema import Outcome, Question, Verdict
+
+
+def question(answer: str, **fields) -> Question:
+    return Question(id="q", question="?", answer=answer, **fields)
+
+
+@pytest.mark.parametrize(
+    ("latex", "expected"),
+    [
+        (r"\text{north west}", "north west"),
+        (r"\frac{1}{2}", "1/2"),
+        (r"\dfrac12", "1/2"),
+        (r"$x$", "x"),
+        (r"\(x\)", "x"),
+        (r"10{,}000", "10,000"),
+        (r"\$5", "$5"),
+        (r"\textbf{\text{a}}", "a"),
+        (r"90^\circ", "90°"),
+        ("plain", "plain"),
+    ],
+)
+def test_latex_becomes_plain_text(latex, expected):
+    assert plain(latex) == expected
+
+
+@given(st.text(max_size=100))
+def test_folding_twice_changes_nothing(value):
+    simple = value.replace("\\", "").replace("$", "").replace("{", "")
+    assert folded(folded(simple)) == folded(simple)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [
+        ("Paris", " paris ", True),
+        ("New York", r"\text{new  york}", True),
+        ("Paris", "Paris, France", False),
+        ("True", "False", False),
+    ],
+)
+def test_text(reference, answer, right):
+    assert text.judge(question(reference), answer).outcome is (Outcome.RIGHT if right else Outcome.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("B", "B"),
+        ("(b)", "B"),
+        ("B. Paris", "B"),
+        ("B) 12", "B"),
+        (r"\text{(B)}", "B"),
+        (r"\textbf{(B) }12", "B"),
+        ("option B", "B"),
+        ("B and C", None),
+        ("A, C", None),
+        ("Both", None),
+        ("A dog", None),
+        ("", None),
+    ],
+)
+def test_choice_letters(answer, letter):
+    assert choice.letter(answer) == letter
+
+
+def test_choice():
+    assert choice.judge(question("(C)"), "C.").outcome is Outcome.RIGHT
+    assert choice.judge(question("C"), "D").outcome is Outcome.WRONG
+    assert choice.judge(question("C"), "none of them").reason == "the final answer is no single letter"
+    assert choice.judge(question("Paris"), "C").outcome is Outcome.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("18", 18),
+        ("-18", -18),
+        ("−18", -18),
+        ("1,234.50", Fraction("1234.5")),
+        ("$18", 18),
+        (r"\$18.00", 18),
+        ("-$5", -5),
+        ("$-5", -5),
+        ("18 dollars", 18),
+        ("18 dollars per day.", 18),
+        ("42\\text{ square inches}", 42),
+        ("5 m/s^2", 5),
+        ("12 cm^2", 12),
+        ("25%", 25),
+        ("90^\\circ", 90),
+        ("3/4", Fraction(3, 4)),
+        (r"\frac{3}{4}", Fraction(3, 4)),
+        ("2 1/2", Fraction(5, 2)),
+        ("1.5e3", 1500),
+        (r"1.5 \times 10^{-3}", Fraction("0.0015")),
+        ("x = 5", 5),
+        ("about 7", 7),
+        (".5", Fraction(1, 2)),
+        ("12,34", None),
+        ("3x", None),
+        ("3 pi", None),
+        (r"3\pi", None),
+        (r"2\sqrt{3}", None),
+        ("3 million", None),
+        ("5!", None),
+        ("18 and 20", None),
+        ("18 to 20", None),
+        ("1/0", None),
+        ("1e999999999", None),
+        ("eighteen", None),
+        ("", None),
+    ],
+)
+def test_numbers_are_read(written, value):
+    found = number.read(written, short_units=True)
+    assert (found.value if found else None) == value
+
+
+def test_single_letters_are_units_only_where_asked():
+    assert number.read("5 m") is None
+    assert number.read("5 m", short_units=True) is not None
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9))
+def test_any_way_to_write_a_number_reads_the_same(value):
+    for written in (f"{value}", f"{value:,}", f"${value}$", f"{value} dollars", f"\\boxed{{{value}}}"[7:-1]):
+        assert number.read(written).value == Fraction(value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [
+        ("18", "18.0", True),
+        ("18", "18.4", False),
+        ("18", "17.99999999", True),
+        ("0.33", "1/3", True),
+        ("0.33", "0.34", False),
+        ("20.4", "20.39", True),
+        ("2.5", "2.54", False),
+        ("25", "25%", True),
+        ("0.25", "25%", True),
+        ("25%", "0.25", True),
+        ("25%", "25%", True),
+        ("25%", "0.25%", False),
+        ("1000000", "1000001", True),  # within 1e-6, as stated
+        ("1000000", "1000002", False),
+        ("0", "0.0", True),
+        ("11", "Tom could buy 11 more CDs", True),
+        ("11", "Tom could buy 12 more CDs", False),
+        ("11", "Tom had 22 and bought 11 more", False),
+        ("3", "about 3 million people", False),
+    ],
+)
+def test_number_tolerances(reference, answer, right):
+    assert number.judge(question(reference), answer).outcome is (Outcome.RIGHT if right else Outcome.WRONG)
+
+
+@given(st.fractions(min_value=1, max_value=1000), st.fractions(min_value=-2, max_value=2))
+def test_equality_is_a_band_around_the_reference(reference, offset):
+    def of(value: Fraction) -> number.Number:
+        return number.Number(value=value, decimals=0, digits=1, percent=False)
+
+    inside = abs(offset) <= 1
+    assert number.equal(of(reference * (1 + offset / 10**6)), of(reference)) is inside
+
+
+def test_a_reference_that_is_no_number_is_undecided():
+    verdict = number.judge(question("eighteen"), "18")
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert "eighteen" in verdict.reason
+
+
+def test_none_is_undecided_with_a_reason():
+    verdict = none.judge(question("-"), "5")
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "outcome"),
+    [
+        ("18", "18", Outcome.RIGHT),
+        ("73", "073", Outcome.RIGHT),
+        ("0", "-0", Outcome.RIGHT),
+        ("5", "-5", Outcome.WRONG),
+        ("1" * 5000, "+" + "1" * 5000, Outcome.RIGHT),
+        ("10{,}000", "10000", Outcome.RIGHT),
+        ("18", "19", Outcome.WRONG),
+        ("18", "18 dollars", Outcome.RIGHT),
+        ("8", "Anne is 8 years old", Outcome.RIGHT),
+        (r"\text{4:30 p.m.}", r"4:30 \text{ p.m.}", Outcome.RIGHT),
+        ("listen", "silent", Outcome.WRONG),  # as products of letters they are equal
+        (r"\text{Evelyn}", "evelyn", Outcome.RIGHT),
+        (r"\boxed{5}", "5", Outcome.RIGHT),
+        (r"\frac{3}{4}", "3/4", Outcome.RIGHT),
+    ],
+)
+def test_math_without_algebra(reference, answer, outcome):
+    verdict = math.judge(question(reference), answer)
+    assert isinstance(verdict, Verdict)
+    assert verdict.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [("x^2+2x+1", "(x+1)^2"), ("3", "3x"), ("3", r"3\pi"), ("0.5", "50%"), ("3000000", "3 million"), ("4", "n = 5")],
+)
+def test_what_needs_algebra_goes_to_a_worker(reference, answer):
+    assert isinstance(math.judge(question(reference), answer), Job)
+
+
+@pytest.mark.parametrize(
+    ("family", "answer", "safe"),
+    [
+        ("countdown", "40*(94 - 90) + 83", True),
+        ("simple_integration", "-x**9 + 7*x**7 + 9*x**4/2 + C", True),
+        ("intermediate_integration", "x*asin(3*x) + sqrt(1 - 9*x**2)/3 + C", True),
+        ("countdown", "__import__('os').system('ls')", False),
+        ("countdown", "exec(chr(105)+chr(109))", False),
+        ("countdown", "open(1)", False),
+        ("countdown", "().__class__", False),
+        ("countdown", "(1).real", False),
+        ("countdown", "x.y", False),
+        ("countdown", "[1 for a in (2)]", False),
+        ("countdown", "_", False),
+        ("countdown", "ｅｘｅｃ(1)", False),  # Python reads full-width letters as plain ones
+        ("spiral_matrix", "[1, 2, 3]", True),
+        ("spiral_matrix", "print(1)", False),
+        ("chain_sum", "print(1)", True),  # compared as text
+    ],
+)
+def test_scorers_that_evaluate_get_plain_formulas_only(family, answer, safe):
+    assert gym.harmless(family, answer) is safe
+
+
+def test_the_broken_scorer_is_not_asked():
+    halting = question("True", verifier="gym:game_of_life_halting")
+    assert gym.judge(halting, "true").outcome is Outcome.RIGHT
+    assert gym.judge(halting, "anything").outcome is Outcome.WRONG
+
+
+LONG = ["5 " + "a" * 180 + "1", "a " * 9000, "\\(" * 9000, "1 " * 9000, "-" * 18000, "{" * 18000, "$\\$" * 4000]
+
+
+@pytest.mark.parametrize("answer", LONG)
+def test_no_answer_takes_long_to_judge(answer):
+    start = time.perf_counter()
+    for judge in (math.judge, number.judge, choice.judge, text.judge):
+        judge(question("5"), answer)
+    assert time.perf_counter() - start < 2
