@@ -25,7 +25,8 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 
 DType = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
-_VOLATILE = ("_name_or_path", "transformers_version", "dtype")  # of a configuration: says nothing of what is computed
+# Of a configuration: what says nothing of what is computed, or is not the same before and after saving.
+_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "architectures")
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
 
@@ -196,15 +197,19 @@ def load(  # the one place where a user says everything about a model
     sets torch's CPU threads. The rest replaces what the model brings along; see ``LoadedModel``. Only safetensors and
     GGUF weights are read. InputError for a name that leads nowhere.
     """
+    if dtype not in ("auto", *_DTYPES):
+        raise InputError(f"dtype {dtype!r} is not known; use auto, {', '.join(_DTYPES)}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; it must be 1 or more")
+    if device not in ("auto", "cpu"):
+        _device(device)  # before a long download or conversion
+    folder = resolve(name, trust_remote_code=trust_remote_code)
     import torch
 
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads is {threads}; it must be 1 or more")
         torch.set_num_threads(threads)
     place = _device(device)
     kind = _dtype(dtype, place)
-    folder = resolve(name, trust_remote_code=trust_remote_code)
     model, tokenizer = _read(name, folder, kind, trust_remote_code=trust_remote_code)
     model.to(place)
     if chat_template is not None:
@@ -259,7 +264,10 @@ def wrap(
     think_start: str | None = None,
     think_end: str | None = None,
 ) -> LoadedModel:
-    """A ``LoadedModel`` around a model and a tokenizer that are already in memory (trained or made by hand)."""
+    """A ``LoadedModel`` around a model and a tokenizer that are already in memory (trained or made by hand).
+
+    The model itself is put into evaluation mode and its gradients are turned off.
+    """
     template = tokenizer.get_chat_template() if tokenizer.chat_template is not None else None
     start, end = chat.find_delimiters(template, tokenizer.get_added_vocab()) or chat.DELIMITERS[0]
     return LoadedModel(
@@ -285,7 +293,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     import torch
 
     config = model.config.to_diff_dict()
-    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    kept = {key: value for key, value in config.items() if key not in _VOLATILE} | {"class": type(model).__name__}
     digest = hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=8)
     for name, weight in sorted({**dict(model.named_parameters()), **_saved_buffers(model)}.items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
@@ -321,8 +329,6 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
 
     if dtype == "auto":
         dtype = "float32" if device.type == "cpu" else "bfloat16"
-    if dtype not in _DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known; use auto, {', '.join(_DTYPES)}")
     kind = getattr(torch, dtype)
     assert isinstance(kind, torch.dtype)
     return kind

@@ -121,9 +121,9 @@ def tiny(
     The weights depend on ``architecture``, ``seed`` and ``config_overrides`` alone; models of different ``dtype`` have
     the same weights up to rounding. ``thinking_switch`` gives it a chat template that reads ``enable_thinking``.
     """
+    model = _build(architecture, dtype=dtype, seed=seed, overrides=config_overrides)
     from innerloop.models import wrap
 
-    model = _build(architecture, dtype=dtype, seed=seed, overrides=config_overrides)
     tokenizer = byte_tokenizer(thinking_switch=thinking_switch)
     return wrap(model, tokenizer, name=f"tiny-{architecture}")
 
@@ -132,23 +132,28 @@ def save_tiny(
     architecture: str, folder: str | Path, *, seed: int = 0, thinking_switch: bool = False, **config_overrides: Any
 ) -> Path:
     """Write a tiny float32 model as a folder (safetensors, tokenizer, chat template) that ``innerloop`` can load."""
+    from innerloop.gguf_cache import quiet_bars
+
     folder = Path(folder)
-    _build(architecture, dtype="float32", seed=seed, overrides=config_overrides).save_pretrained(folder)
+    model = _build(architecture, dtype="float32", seed=seed, overrides=config_overrides)
+    with quiet_bars():
+        model.save_pretrained(folder)
     byte_tokenizer(thinking_switch=thinking_switch).save_pretrained(folder)
     return folder
 
 
 def _build(architecture: str, *, dtype: str, seed: int, overrides: Mapping[str, Any]) -> PreTrainedModel:
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"no tiny model named {architecture!r}; there are {', '.join(ARCHITECTURES)}")
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"no tiny model named {architecture!r}; there are {', '.join(ARCHITECTURES)}")
     recipe = ARCHITECTURES[architecture]
     config = AutoConfig.for_model(recipe.model_type, **(_TOKENS | dict(recipe.options) | dict(overrides)))
     if dtype == "float64":
         config._experts_implementation = "eager"  # the grouped product of the experts has no float64
-    with torch.random.fork_rng(devices=[]):  # transformers draws its own initial weights from the global generator
+    with torch.random.fork_rng(devices=[]):  # transformers draws its initial weights from the global generator
+        torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _fill(model, torch.Generator().manual_seed(seed))
     return model.to(getattr(torch, dtype)).eval().requires_grad_(False)
