@@ -1,0 +1,71 @@
+"""From a run folder to page data: what the templates draw and what the scripts read.
+
+A section of the page is an entry in ``SECTIONS``. Its ``build`` turns the run into JSON-able data, or None where the
+run has nothing for it; ``sections/KEY.html.jinja`` draws it and ``js/KEY.js`` finds the same data under its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from innerloop.report.curves import curves
+from innerloop.report.facts import facts, probed_model
+from innerloop.report.headline import headline
+from innerloop.report.reading import index, reader_block
+from innerloop.report.view import View, view
+
+FORMAT = 1  # of the data inside the page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page with an entry in its navigation."""
+
+    key: str
+    title: str
+    build: Callable[[View], dict[str, Any] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageData:
+    """What a page is rendered from.
+
+    ``sections`` holds the data of each section shown, by key. ``blocks`` are the JSON blocks for the scripts by HTML
+    id: ``data-index``, ``data-KEY`` per section, and ``data-t0``, ``data-t1``, … one per trajectory, parsed when
+    it is opened.
+    """
+
+    facts: dict[str, Any]
+    shown: tuple[Section, ...]
+    sections: dict[str, dict[str, Any]]
+    blocks: dict[str, Any]
+
+
+SECTIONS = (
+    Section(key="headline", title="Summary", build=headline),
+    Section(key="curves", title="Curves", build=curves),
+    Section(key="table", title="Trajectories", build=lambda view: {} if view.entries else None),
+    Section(key="reader", title="Reader", build=lambda view: {} if view.entries else None),
+)
+
+
+def collect(run: Path) -> PageData:
+    """Read a run folder into page data. Raises `InputError` where there is none."""
+    seen = view(run)
+    built = {section.key: section.build(seen) for section in SECTIONS}
+    sections = {key: data for key, data in built.items() if data is not None}
+    model = probed_model(seen).get("name")
+    blocks = {
+        "data-index": {"format": FORMAT, **index(seen)},
+        **{f"data-{key}": data for key, data in sections.items() if data},
+        **{f"data-t{i}": reader_block(entry, model) for i, entry in enumerate(seen.entries)},
+    }
+    return PageData(
+        facts=facts(seen),
+        shown=tuple(section for section in SECTIONS if section.key in sections),
+        sections=sections,
+        blocks=blocks,
+    )

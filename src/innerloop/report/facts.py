@@ -1,0 +1,113 @@
+"""What was run: the page's header, read off the run's manifest."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any
+
+from innerloop.report.view import View
+
+_WARNINGS = {
+    "running": "still running, or its process was killed",
+    "interrupted": "interrupted",
+    "failed": "ended with an error",
+}
+
+
+def facts(view: View) -> dict[str, Any]:
+    """Page data: ``title``, ``short`` (label and value pairs), ``warnings``, ``stages`` in full."""
+    stages: dict[str, dict[str, Any]] = view.manifest.get("stages", {})
+    model = probed_model(view)
+    questions = _setting(stages, "questions")
+    return {
+        "title": " on ".join(filter(None, (_name(model), questions))) or view.path.resolve().name,
+        "short": [(label, value) for label, value in _short(view, model, questions) if value],
+        "warnings": [
+            f"{verb}: {_WARNINGS[entry['status']]}. The page shows what was finished; "
+            "the same command again goes on from there."
+            for verb, entry in stages.items()
+            if entry.get("status") in _WARNINGS
+        ],
+        "stages": [_stage(verb, entry) for verb, entry in stages.items()],
+    }
+
+
+def probed_model(view: View) -> dict[str, Any]:
+    """The description of the model whose losses are shown (or that made the trajectories); empty where unknown."""
+    stages = view.manifest.get("stages", {})
+    entries = [stages.get("probe", {}), *stages.values()]
+    return next((entry["model"] for entry in entries if entry.get("model")), {})
+
+
+def _short(view: View, model: dict[str, Any], questions: str | None) -> list[tuple[str, str | None]]:
+    stages = view.manifest.get("stages", {})
+    sources = len(view.entries) - sum(entry.group.source.is_control for entry in view.entries)
+    controls = len(view.entries) - sources
+    finished = [entry.get("finished") or entry.get("started") for entry in stages.values()]
+    seeds = dict.fromkeys(str(entry["seed"]) for entry in stages.values() if entry.get("seed") is not None)
+    return [
+        ("Model", _model_line(model)),
+        ("Questions", f"{len(view.questions):,}" + (f" from {questions}" if questions else "")),
+        ("Trajectories", f"{sources:,}" + (f" and {controls:,} controls" if controls else "")),
+        ("Seed", ", ".join(seeds)),
+        ("Status", ", ".join(f"{verb} {entry.get('status', '')}" for verb, entry in stages.items())),
+        ("Date", _date(max(filter(None, finished), default=None))),
+    ]
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    parts = [_name(model)]
+    if model.get("parameters"):
+        parts.append(f"{_count(model['parameters'])} parameters")
+    parts += [str(model[field]) for field in ("dtype",) if model.get(field)]
+    if model.get("fingerprint"):
+        parts.append(f"weights {str(model['fingerprint'])[:8]}")
+    return " · ".join(filter(None, parts))
+
+
+def _name(model: dict[str, Any]) -> str:
+    """A folder's or file's own name; a hub id and a plain name as they are."""
+    name = str(model.get("name") or "")
+    return PurePath(name).name if PurePath(name).is_absolute() else name
+
+
+def _count(number: int) -> str:
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
+
+
+def _date(moment: str | None) -> str | None:
+    try:
+        return datetime.fromisoformat(moment).strftime("%-d %B %Y, %H:%M %Z") if moment else None
+    except ValueError:
+        return moment
+
+
+def _setting(stages: dict[str, dict[str, Any]], name: str) -> str | None:
+    values = (entry.get("configuration", {}).get(name) for entry in stages.values())
+    return next((str(value) for value in values if value), None)
+
+
+def _stage(verb: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """One verb in full: its command line, and tables of everything else that was recorded."""
+    command = entry.get("command")
+    return {
+        "verb": verb,
+        "command": shlex.join(map(str, command)) if command else None,
+        "times": [(label, _date(entry.get(label))) for label in ("started", "finished")],
+        "tables": [
+            (title, [(str(name), _text(value)) for name, value in (entry.get(field) or {}).items()])
+            for title, field in (("Settings", "configuration"), ("Model", "model"), ("Versions", "versions"))
+            if entry.get(field)
+        ],
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.replace("\n", "↵")
+    return "–" if value is None else str(value)

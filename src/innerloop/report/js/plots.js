@@ -1,0 +1,93 @@
+// Charts: plotly.js, started after the page can be read, and what our charts have in common.
+
+const KINDS = {
+  solution: { colour: "blue", dash: "solid" },
+  right: { colour: "green", dash: "solid" },
+  wrong: { colour: "vermillion", dash: "dash" },
+  undecided: { colour: "orange", dash: "dashdot" },
+  unjudged: { colour: "sky", dash: "dashdot" },
+  "other-question": { colour: "purple", dash: "5px,3px" },
+  shuffled: { colour: "grey", dash: "dot" },
+};
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x"];
+
+/** plotly.js, once. It is 5 MB of script, so it starts when the text is on the screen. */
+const plotly = new Promise((resolve, reject) => {
+  setTimeout(() => {
+    try {
+      document.head.append(Object.assign(document.createElement("script"), { textContent: byId("plotly").textContent }));
+      resolve(window.Plotly);
+    } catch (error) {
+      reject(error);
+    }
+  }, 50);
+});
+
+/** Layout parts shared by the charts, in the colours of the theme. */
+function baseLayout() {
+  const axis = { gridcolor: colour("grid"), zeroline: false, linecolor: colour("hairline"), tickcolor: colour("hairline"), automargin: true };
+  return {
+    paper_bgcolor: colour("paper"),
+    plot_bgcolor: colour("paper"),
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("muted") },
+    margin: { l: 52, r: 12, t: 12, b: 44 },
+    showlegend: false,
+    hoverlabel: { namelength: 0 },
+    xaxis: axis,
+    yaxis: axis,
+  };
+}
+
+/** An axis title. */
+const titled = (text) => ({ text, font: { size: 13 }, standoff: 8 });
+
+const PLOT_CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+};
+
+const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+/** Draw or redraw a chart in the element `id`. */
+async function draw(id, traces, layout) {
+  const area = byId(id);
+  try {
+    const Plotly = await plotly;
+    await pause(); // each chart is a task of its own, so that the page answers in between
+    area.querySelector(".waiting")?.remove();
+    await Plotly.react(area, traces, layout, PLOT_CONFIG);
+  } catch (error) {
+    area.replaceChildren(el("p", { class: "waiting" }, `The chart could not be drawn: ${error.message}`));
+  }
+  return area;
+}
+
+/** A layer over a chart for what moves with the pointer; `point` gives pixels of data coordinates. */
+function overlay(area) {
+  let layer = area.querySelector(":scope > .overlay");
+  if (!layer) {
+    layer = svg("svg", { class: "overlay", "aria-hidden": "true" });
+    area.append(layer);
+  }
+  const axes = area._fullLayout;
+  const point = (x, y, yaxis = "yaxis") => [axes.xaxis._offset + axes.xaxis.l2p(x), axes[yaxis]._offset + axes[yaxis].l2p(y)];
+  return { layer, point, top: axes._size.t, bottom: axes._size.t + axes._size.h };
+}
+
+/** Buttons that save a figure; `figure` returns plotly's data and layout, or a drawn chart. */
+function exportButtons(key, figure) {
+  const place = document.querySelector(`[data-export="${key}"]`);
+  if (!place) return;
+  const save = (format) => async () => {
+    const Plotly = await plotly;
+    const made = figure();
+    const size = made instanceof Element ? { width: made.clientWidth, height: made.clientHeight } : { width: made.layout.width, height: made.layout.height };
+    await Plotly.downloadImage(made, { format, ...size, scale: format === "png" ? 2 : 1, filename: `innerloop-${key}` });
+  };
+  for (const format of ["png", "svg"]) {
+    const button = el("button", { type: "button", class: "quiet", "aria-label": `Save this figure as ${format.toUpperCase()}` }, `Save ${format.toUpperCase()}`);
+    button.addEventListener("click", save(format));
+    place.append(button);
+  }
+}
