@@ -126,12 +126,41 @@ def test_the_manifest_says_what_was_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")])
 def test_the_manifest_says_how_a_run_ended(tmp_path: Path, error: type[BaseException], status: str) -> None:
-    with pytest.raises(error), Run.start(tmp_path / "R", "probe", {}):
-        raise error
+    def work() -> None:
+        with Run.start(tmp_path / "R", "probe", {}) as run:
+            run.write("questions", Question.to_table([question(0)]))
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert Run.open(tmp_path / "R").manifest["stages"]["probe"]["status"] == status
     with Run.start(tmp_path / "R", "probe", {}):
         pass
     assert Run.open(tmp_path / "R").manifest["stages"]["probe"]["status"] == "complete"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_a_first_start_that_wrote_nothing_leaves_no_trace(
+    tmp_path: Path, folder: Path, error: type[BaseException]
+) -> None:
+    with pytest.raises(error), Run.start(tmp_path / "new", "probe", {"model": "smolm2"}):
+        raise error
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(error), Run.start(folder, "rollout", {"model": "smolm2"}):
+        raise error
+    assert list(Run.open(folder).manifest["stages"]) == ["probe"]
+    assert len(Run.open(folder).questions()) == 4
+    with pytest.raises(error), Run.start(folder, "probe", {"seed": 0, "every": [1, 2]}):
+        raise error
+    assert len(Run.open(folder).questions()) == 4, "a later start is never undone"
+
+
+def test_findings_are_kept_over_restarts(tmp_path: Path) -> None:
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        assert run.noted("x") is None
+        run.note("x", {"a": 1})
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        assert run.noted("x") == {"a": 1}
 
 
 def test_two_verbs_share_a_folder(folder: Path) -> None:
@@ -304,10 +333,16 @@ def test_a_second_writer_is_refused_by_folder_and_pid(folder: Path) -> None:
 def test_a_forked_worker_does_not_keep_the_lock(folder: Path) -> None:
     configuration = {"seed": 0, "every": [1, 2]}
     context = multiprocessing.get_context("fork")
-    done = context.Event()
+    alive, done = context.Event(), context.Event()
+
+    def work() -> None:
+        alive.set()
+        done.wait()
+
     with Run.start(folder, "probe", configuration):
-        worker = context.Process(target=done.wait)
+        worker = context.Process(target=work)
         worker.start()
+        assert alive.wait(30)
     try:
         with Run.start(folder, "probe", configuration):
             pass

@@ -56,6 +56,7 @@ class Run:
         self.manifest = manifest
         self._verb = verb
         self._corrupt: set[Path] = set()
+        self._fresh = verb is not None and verb not in manifest["stages"]  # nothing of this verb is in the folder yet
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -82,14 +83,12 @@ class Run:
 
         ``configuration`` is JSON-able; its fields named in ``free`` do not affect results and may differ between
         starts. Raises ``InputError`` when another process writes here, when the folder belongs to something else,
-        or when ``verb`` ran here with another configuration.
+        or when ``verb`` ran here with another configuration. A first start that ends with an error before anything
+        was written leaves no trace, so that a slip in the arguments does not occupy the folder.
         """
         path = Path(path)
         configuration = json.loads(json.dumps(configuration))  # tuples become lists, as they will when read back
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            _cannot_write(path, error)
+        _make_folder(path)
         with _locked(path):
             run = cls(path, _manifest_to_go_on_with(path), verb)
             _refuse_another(path, verb, run.manifest["stages"].get(verb), configuration, free)
@@ -100,8 +99,12 @@ class Run:
             try:
                 yield run
             except BaseException as error:
+                if run._fresh:
+                    run._undo()
+                    raise
                 run._finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", quietly=True)
                 raise
+            run._fresh = False
             run._finish("complete")
 
     def record_model(self, description: dict[str, Any]) -> None:
@@ -160,7 +163,9 @@ class Run:
         numbers = [int(name.stem.split(".")[0]) for name in folder.glob("[0-9]*.parquet*")]
         sink = pa.BufferOutputStream()
         pq.write_table(table.cast(schema), sink, compression="zstd", write_page_checksum=True)
-        return write_file(folder / f"{max(numbers, default=-1) + 1:05d}.parquet", sink.getvalue())
+        shard = write_file(folder / f"{max(numbers, default=-1) + 1:05d}.parquet", sink.getvalue())
+        self._fresh = False
+        return shard
 
     def questions(self) -> list[Question]:
         """The questions of this run, each once."""
@@ -238,6 +243,18 @@ class Run:
                 raise
             log.warning("%s", error)  # the block's own exception is on its way and says more
 
+    def _undo(self) -> None:
+        """Forget a start that wrote nothing; remove what is left of a folder that holds nothing else."""
+        with suppress(OSError, InputError):  # the block's own exception is on its way
+            del self.manifest["stages"][self._verb]
+            if self.manifest["stages"]:
+                self._save()
+                return
+            (self.path / "run.json").unlink()
+            if not any(entry for entry in self.path.iterdir() if entry.name != ".lock"):
+                (self.path / ".lock").unlink()
+                self.path.rmdir()
+
     def _save(self) -> None:
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n"
         write_file(self.path / "run.json", text.encode())
@@ -267,6 +284,13 @@ def write_file(path: Path, content: bytes | pa.Buffer) -> Path:
     except OSError as error:
         _cannot_write(path, error)
     return path
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _cannot_write(path, error)
 
 
 def _cannot_write(path: Path, error: OSError) -> NoReturn:

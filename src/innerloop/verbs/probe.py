@@ -23,11 +23,12 @@ from innerloop.verbs.shared import (
     at_least,
     configuration,
     free_fields,
-    keep_questions,
+    missing_questions,
     numbers,
     out_folder,
+    write_questions,
 )
-from innerloop.verbs.trajectories import gather, keep_trajectories, make_controls, rivals
+from innerloop.verbs.trajectories import as_stored, gather, judged, make_controls, rivals
 
 if TYPE_CHECKING:
     from innerloop.inner.probe import ProbeItem
@@ -115,55 +116,57 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     out = out_folder("probe", settings)
     questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
     with Run.start(out, "probe", configuration(settings), command=command, free=free_fields(settings)) as run:
-        keep_questions(run, questions)
-        work = _Work(run, settings, questions, keep_trajectories(run, given, questions))
-        wanted, skipped = work.plan()
+        work = _Work(run, settings, questions, given)
         done = run.done("curves")
-        missing = [trajectory for trajectory in wanted if trajectory.id not in done]
+        missing = [trajectory for trajectory in work.wanted if trajectory.id not in done]
         if missing:
-            work.measure(missing, wanted)
+            work.measure(missing)
         else:
-            log.info("nothing to do: %s holds all %d curves of this command", out, len(wanted))
+            work.keep_inputs()
+            log.info("nothing to do: %s holds all %d curves of this command", out, len(work.wanted))
     seen = numbers(out)
     return ProbeResult(
         run=out,
         model=settings.model,
         questions=len(questions),
-        trajectories=len(wanted),
+        trajectories=len(work.wanted),
         new_curves=len(missing),
-        skipped=skipped,
+        skipped=work.skipped,
         groups=tuple(seen["groups"]),
         differences=tuple(seen["differences"]),
     )
 
 
 class _Work:
-    """What one call of ``probe`` works on; loads the model when it is first needed."""
+    """What one call of ``probe`` is about. The model is loaded when it is first needed.
+
+    ``wanted`` are the trajectories to measure, controls included; ``skipped`` those that cannot be, with the reason.
+    Nothing is written before the first curve is there, so that unusable input leaves no folder behind.
+    """
 
     def __init__(
         self, run: Run, settings: ProbeSettings, questions: Sequence[Question], given: Sequence[Trajectory]
     ) -> None:
         self._run = run
         self._settings = settings
-        self._questions = questions
-        self._given = given
+        self._questions = {question.id: question for question in questions}
+        self._new_questions = missing_questions(run, questions)
+        self._given = judged(as_stored(run, given), questions)
+        usable = [trajectory for trajectory in self._given if trajectory.status is not Status.ERROR]
+        controls, impossible = self._controls(usable)
+        self.wanted = [*usable, *controls]
+        self.skipped = impossible | {
+            trajectory.id: trajectory.reason or "the engine failed"
+            for trajectory in self._given
+            if trajectory.status is Status.ERROR
+        }
+        self._impossible = impossible
 
     @cached_property
     def _loaded(self) -> LoadedModel:
         loaded = self._settings.load(suffix=self._settings.suffix)
         self._run.record_model(loaded.describe())
         return loaded
-
-    def plan(self) -> tuple[list[Trajectory], dict[str, str]]:
-        """The trajectories to measure, controls included, and those that cannot be measured, with why."""
-        skipped = {
-            trajectory.id: trajectory.reason or "the engine failed"
-            for trajectory in self._given
-            if trajectory.status is Status.ERROR
-        }
-        usable = [trajectory for trajectory in self._given if trajectory.id not in skipped]
-        controls, impossible = self._controls(usable)
-        return [*usable, *controls], skipped | impossible
 
     def _controls(self, usable: Sequence[Trajectory]) -> tuple[list[Trajectory], dict[str, str]]:
         """The controls, from the folder where they stand there; and those that cannot be made."""
@@ -173,42 +176,56 @@ class _Work:
             raise InputError(f"--controls-of {chosen}: there is no such trajectory; use all or add a source")
         names = [f"{base.id}/{kind}" for kind in self._settings.controls for base in bases]
         impossible: dict[str, str] = self._run.noted("no_control") or {}
-        stored = {trajectory.id: trajectory for trajectory in self._run.trajectories()}
-        if any(name not in stored and name not in impossible for name in names):
-            made = make_controls(self._settings.controls, bases, self._questions, self._loaded, self._settings.seed)
-            fresh = {trajectory.id: trajectory for trajectory in made}
-            impossible = {name: "no control can be made of this trajectory" for name in names if name not in fresh}
-            self._run.note("no_control", impossible)
-            self._run.write("trajectories", Trajectory.to_table(made))
-            stored |= fresh
-        return [stored[name] for name in names if name in stored], impossible
+        found = {trajectory.id: trajectory for trajectory in self._run.trajectories()}
+        if any(name not in found and name not in impossible for name in names):
+            questions = list(self._questions.values())
+            made = make_controls(self._settings.controls, bases, questions, self._loaded, self._settings.seed)
+            found |= {trajectory.id: trajectory for trajectory in made}
+            impossible = {name: "no control can be made of this trajectory" for name in names if name not in found}
+        return [found[name] for name in names if name in found], impossible
 
-    def measure(self, missing: Sequence[Trajectory], wanted: Sequence[Trajectory]) -> None:
+    def keep_inputs(self) -> None:
+        """Write the questions and trajectories that the folder lacks."""
+        write_questions(self._run, self._new_questions)
+        self._new_questions = []
+        stored = self._run.done("trajectories")
+        if new := [trajectory for trajectory in (*self._given, *self.wanted) if trajectory.id not in stored]:
+            self._run.write("trajectories", Trajectory.to_table({entry.id: entry for entry in new}.values()))
+        self._run.note("no_control", self._impossible)
+
+    def measure(self, missing: Sequence[Trajectory]) -> None:
         """Probe the missing trajectories, and write their curves as they come."""
         from innerloop.inner.probe import position_count
         from innerloop.inner.probe import probe as curves
 
         loaded, settings = self._loaded, self._settings
-        items = [self._item(trajectory, wanted) for trajectory in missing]
+        items = [self._item(trajectory) for trajectory in missing]
         total = sum(position_count(loaded, item, settings.every) for item in items)
-        with (
-            progress("probing", total, "positions") as shown,
-            Shards(self._run, "curves", Curve) as shards,
-        ):
-            for curve in curves(
-                loaded,
-                items,
-                every=settings.every,
-                method=settings.method,
-                memory=parse_memory(settings.memory),
-                on_progress=shown.advance,
+        with progress("probing", total, "positions") as shown, Shards(self._run, "curves", Curve) as shards:
+            for number, curve in enumerate(
+                curves(
+                    loaded,
+                    items,
+                    every=settings.every,
+                    method=settings.method,
+                    memory=parse_memory(settings.memory),
+                    on_progress=shown.advance,
+                )
             ):
+                if number == 0:
+                    self.keep_inputs()
                 shards.add(curve)
 
-    def _item(self, trajectory: Trajectory, wanted: Sequence[Trajectory]) -> ProbeItem:
+    def _item(self, trajectory: Trajectory) -> ProbeItem:
         from innerloop.inner.probe import ProbeItem
 
-        question = self._by_id[trajectory.question_id]
+        question = self._questions[trajectory.question_id]
+        answers = (question.answer, *self._candidates(question))
+        for answer in answers:
+            try:
+                self._loaded.answer_ids(answer)
+            except InputError as error:
+                raise InputError(f"question {question.id!r}: {error}") from error
         # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
         own = trajectory.token_ids if trajectory.source.is_control else None
         return ProbeItem(
@@ -217,21 +234,19 @@ class _Work:
             prompt=tuple(self._loaded.prompt(question.question, mode=trajectory.mode)),
             trajectory=own if own is not None else tuple(self._loaded.encode(trajectory.text)),
             answer=question.answer,
-            candidates=self._candidates(question, wanted),
+            candidates=answers[1:],
         )
 
-    def _candidates(self, question: Question, wanted: Sequence[Trajectory]) -> tuple[str, ...]:
+    def _candidates(self, question: Question) -> tuple[str, ...]:
         """The reference answer and its rivals, or nothing where there is no rival."""
         kind = self._settings.candidates
-        if kind == "none":
-            return ()
-        others = question.candidates if kind == "question" else rivals(wanted, question)
-        others = tuple(answer for answer in others if answer != question.answer)
+        others: Sequence[str] = ()
+        if kind == "question":
+            others = question.candidates
+        elif kind == "answers":
+            others = [answer for answer in rivals(self.wanted, question) if self._loaded.encode(answer)]
+        others = [answer for answer in others if answer != question.answer]
         return (question.answer, *others) if others else ()
-
-    @cached_property
-    def _by_id(self) -> dict[str, Question]:
-        return {question.id: question for question in self._questions}
 
 
 def parse_memory(memory: int | str | None) -> int | None:

@@ -23,13 +23,15 @@ from innerloop.verbs.shared import (
     at_least,
     configuration,
     free_fields,
-    keep_questions,
+    missing_questions,
     out_folder,
+    write_questions,
 )
 from innerloop.verbs.trajectories import judged
 
 if TYPE_CHECKING:
     from innerloop.evaluate.statistics import Interval
+    from innerloop.models import LoadedModel
 
 log = logging.getLogger("innerloop")
 
@@ -119,12 +121,16 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
         for number in range(settings.samples)
     ]
     with Run.start(out, "rollout", configuration(settings), command=command, free=free_fields(settings)) as run:
-        keep_questions(run, questions)
+        new_questions = missing_questions(run, questions)
         done = {trajectory.id for trajectory in run.trajectories() if trajectory.status is not Status.ERROR}
         missing = len([name for name in wanted if name not in done])
         if missing:
-            _sample(run, settings, questions, modes, done)
+            loaded = settings.load()
+            run.record_model(loaded.describe())
+            write_questions(run, new_questions)  # not before the model is there: a misspelt name leaves no folder
+            _sample(run, settings, loaded, questions, modes=modes, done=done)
         else:
+            write_questions(run, new_questions)
             log.info("nothing to do: %s holds all %d trajectories of this command", out, len(wanted))
         held = {trajectory.id: trajectory for trajectory in run.trajectories()}
     found = [held[name] for name in wanted]
@@ -139,15 +145,19 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
 
 
 def _sample(
-    run: Run, settings: RolloutSettings, questions: Sequence[Question], modes: Sequence[Mode], done: set[str]
+    run: Run,
+    settings: RolloutSettings,
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    *,
+    modes: Sequence[Mode],
+    done: set[str],
 ) -> None:
-    """Load the model, sample what is missing, and write it judged, as it comes."""
+    """Sample what is missing, and write it judged, as it comes."""
     from innerloop.evaluate.verify import DELIMITERS, Verifier
     from innerloop.rollout.sample import plan, sample
     from innerloop.rollout.transformers_engine import TransformersEngine
 
-    loaded = settings.load()
-    run.record_model(loaded.describe())
     engine = TransformersEngine(loaded, batch_size=settings.batch_size)
     sampling = settings.sampling()
     planned = plan(questions, loaded, sampling, modes=modes, done=done)

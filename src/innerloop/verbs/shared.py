@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("innerloop")
 
+SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
+
 RecordT = TypeVar("RecordT", Question, Trajectory, Curve)
 
 
@@ -145,8 +147,8 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def keep_questions(run: Run, questions: Sequence[Question]) -> None:
-    """Add the questions that the folder lacks; ``InputError`` when it holds another question under the same id."""
+def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]:
+    """The questions that the folder lacks; `InputError` when it holds another question under the same id."""
     known = {question.id: question for question in run.questions()}
     for question in questions:
         if known.get(question.id, question) != question:
@@ -154,8 +156,13 @@ def keep_questions(run: Run, questions: Sequence[Question]) -> None:
                 f"{run.path}: question {question.id!r} is not the same as when this run began; "
                 f"restore the source or choose another --out"
             )
-    if missing := [question for question in questions if question.id not in known]:
-        run.write("questions", Question.to_table(missing))
+    return [question for question in questions if question.id not in known]
+
+
+def write_questions(run: Run, questions: Sequence[Question]) -> None:
+    """Add questions to the folder, where there are any."""
+    if questions:
+        run.write("questions", Question.to_table(questions))
 
 
 def numbers(path: Path) -> dict[str, Any]:
@@ -176,21 +183,19 @@ class Shards(Generic[RecordT]):
         kind: type[RecordT],
         *,
         finish: Callable[[list[RecordT]], list[RecordT]] = list,
-        seconds: float = 5.0,
     ) -> None:
         """``finish`` has the last word on a batch of records before it is written."""
         self._run = run
         self._stage = stage
         self._kind: type[RecordT] = kind
         self._finish: Callable[[list[RecordT]], list[RecordT]] = finish
-        self._seconds = seconds
         self._pending: list[RecordT] = []
         self._written = time.monotonic()
 
     def add(self, record: RecordT) -> None:
         """Take over one finished unit."""
         self._pending.append(record)
-        if time.monotonic() - self._written >= self._seconds:
+        if time.monotonic() - self._written >= SHARD_SECONDS:
             self._flush()
 
     def __enter__(self) -> Self:

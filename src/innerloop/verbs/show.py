@@ -29,7 +29,7 @@ def show(result: object) -> None:
 
 @show.register
 def _(result: RolloutResult) -> None:
-    table = _table("final answers")
+    table = _table("mode")
     columns = ("trajectories", "right", "wrong", "undecided", "truncated")
     for header in ("n", *columns[1:], "accuracy [95 %]"):
         table.add_column(header, justify="right")
@@ -81,7 +81,7 @@ def _next(console: Console, *words: str) -> None:
 
 
 def _table(first: str) -> Table:
-    return Table(first, box=box.SIMPLE)
+    return Table(first, box=box.SIMPLE, pad_edge=False)
 
 
 def _groups(result: ProbeResult) -> Table:

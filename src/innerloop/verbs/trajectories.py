@@ -64,10 +64,10 @@ def _content(trajectory: Trajectory) -> tuple[object, ...]:
     return trajectory.question_id, trajectory.text, trajectory.final, trajectory.mode, trajectory.source
 
 
-def keep_trajectories(run: Run, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> list[Trajectory]:
-    """Add the trajectories that the folder lacks, judged, and return them all as they stand there.
+def as_stored(run: Run, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """The trajectories as the folder holds them (judged), where it does.
 
-    Raises `InputError` when the folder holds another trajectory under the same id.
+    Raises `InputError` when it holds another trajectory under the same id.
     """
     stored = {trajectory.id: trajectory for trajectory in run.trajectories()}
     for trajectory in trajectories:
@@ -76,11 +76,7 @@ def keep_trajectories(run: Run, trajectories: Sequence[Trajectory], questions: S
                 f"{run.path}: trajectory {trajectory.id!r} is not the same as when this run began; "
                 f"restore the source or choose another --out"
             )
-    missing = judged([trajectory for trajectory in trajectories if trajectory.id not in stored], questions)
-    if missing:
-        run.write("trajectories", Trajectory.to_table(missing))
-    stored |= {trajectory.id: trajectory for trajectory in missing}
-    return [stored[trajectory.id] for trajectory in trajectories]
+    return [stored.get(trajectory.id, trajectory) for trajectory in trajectories]
 
 
 def judged(

@@ -1,0 +1,106 @@
+"""What people import and script against. A change here is a change for them: the changelog names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import innerloop
+
+PUBLIC = [
+    "Curve",
+    "DemoResult",
+    "DemoSettings",
+    "InputError",
+    "LoadedModel",
+    "Mode",
+    "Outcome",
+    "ProbeResult",
+    "ProbeSettings",
+    "Question",
+    "ReportResult",
+    "ReportSettings",
+    "RolloutResult",
+    "RolloutSettings",
+    "Run",
+    "Source",
+    "Status",
+    "Trajectory",
+    "demo",
+    "load",
+    "probe",
+    "report",
+    "rollout",
+]
+COMMON = (
+    "questions limit seed model dtype device threads instruction think_start think_end trust_remote_code out json debug"
+)
+FIELDS = {
+    "rollout": f"{COMMON} samples mode temperature top_p top_k max_tokens engine batch_size",
+    "probe": f"{COMMON} trajectories controls controls_of every candidates suffix method memory",
+    "report": "run json debug",
+    "demo": "out json debug model limit samples max_tokens every seed threads",
+}
+HEAVY = ["torch", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_public_names_are_these() -> None:
+    assert innerloop.__all__ == PUBLIC
+    for name in PUBLIC:
+        assert getattr(innerloop, name) is not None
+        assert name in dir(innerloop)
+    with pytest.raises(AttributeError, match="no attribute 'prob'"):
+        _ = innerloop.prob
+
+
+@pytest.mark.parametrize("verb", FIELDS)
+def test_a_verb_is_a_function_of_its_settings(verb: str) -> None:
+    function = getattr(innerloop, verb)
+    settings = getattr(innerloop, f"{verb.capitalize()}Settings")
+    assert inspect.isfunction(function)
+    assert list(inspect.signature(function).parameters) == ["settings", "command"]
+    assert settings.__dataclass_params__.frozen
+    assert [field.name for field in dataclasses.fields(settings)] == FIELDS[verb].split()
+    assert all(field.metadata["help"] for field in dataclasses.fields(settings)), "every option has its help"
+
+
+def test_the_verbs_keep_their_names_whoever_imports_the_sub_packages_first() -> None:
+    code = """
+import innerloop.rollout.engine
+import innerloop.report.view
+from innerloop.rollout.engine import Sampling
+import innerloop
+from innerloop import report, rollout
+assert innerloop.rollout is rollout and rollout.__module__ == "innerloop.verbs.rollout", rollout
+assert innerloop.report is report and report.__module__ == "innerloop.verbs.report", report
+from innerloop.rollout.engine import Request
+from innerloop.report.page import write
+from innerloop.rollout import engine
+assert innerloop.rollout is rollout and engine.Sampling is Sampling
+innerloop.rollout = print  # what monkeypatch does
+assert innerloop.rollout is print
+print("ok")
+"""
+    assert run_python(code) == "ok\n"
+
+
+@pytest.mark.parametrize("code", ["import innerloop", "import innerloop.cli, innerloop.verbs.demo, innerloop.testing"])
+def test_importing_loads_nothing_heavy(code: str) -> None:
+    loaded = run_python(f"{code}; import sys; print(*sys.modules)").split()
+    assert "innerloop" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_the_first_help_page_does_not_even_load_arrow() -> None:
+    """It must appear at once; half a second of imports is felt."""
+    code = "from innerloop.cli import main; main(['--help']); import sys; print(*sys.modules)"
+    loaded = run_python(code).split()
+    assert [name for name in [*HEAVY, "pyarrow", "numpy"] if name in loaded] == []
