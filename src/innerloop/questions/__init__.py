@@ -1,0 +1,7 @@
+"""Questions from files, the Hugging Face hub, reasoning-gym families and named benchmarks."""
+
+from __future__ import annotations
+
+from innerloop.questions.sources import load
+
+__all__ = ["load"]

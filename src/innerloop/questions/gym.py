@@ -1,0 +1,182 @@
+"""Questions made by reasoning-gym: ``gym:FAMILY?size=50&seed=0&PARAMETER=VALUE…``.
+
+``size`` (50 where it is not given) and ``seed`` (the run's) are common to all families, the other parameters are the
+fields of the family's own configuration; lists are written with commas (``operators=+,-``), and ``%26`` stands for an
+ampersand. Answers are judged by the family's own scorer.
+
+**Keep seeds further apart than the size.** Item i of seed s is made from the random state s + i in almost all
+families, so item i of seed s *is* item i − 1 of seed s + 1: seeds 0 and 1 share all questions but one, and a train and
+a test set made so overlap. Use e.g. seeds 0 and 1,000,000.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from innerloop.errors import InputError
+from innerloop.questions import gym_entry
+from innerloop.questions.nearest import nearest
+from innerloop.schema import Question
+
+logger = logging.getLogger("innerloop.questions")
+
+SIZE = 50
+
+# Families that leave ``answer`` empty because many answers are right, but give an example of a right one.
+_EXAMPLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "graph_color": ("possible_answer", json.dumps),
+    "propositional_logic": ("example_answer", str),
+    "rubiks_cube": ("example_correct_answer", str),
+}
+
+
+def load(source: str, limit: int | None = None, seed: int = 0) -> list[Question]:
+    """The questions of ``gym:FAMILY?…``; ``limit`` takes the first N, ``seed`` holds where the source names none.
+
+    ``InputError`` for unknown families and parameters and for families without reference answers (boxnet,
+    rush_hour: several answers are right and none is given). Single rows without an answer, and repeats of a
+    question, are left out with a warning.
+    """
+    family, parameters = parse(source)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}: give a number of questions from 1 up, or leave it out to take all")
+    parameters = {"size": str(max(SIZE, limit or 0)), "seed": str(seed)} | parameters
+    with contextlib.redirect_stdout(sys.stderr):  # some families print dots while they are made
+        dataset = create(family, parameters)
+        return _take(_entries(dataset), source, family, parameters, dataset, limit)
+
+
+def parse(source: str) -> tuple[str, dict[str, str]]:
+    """FAMILY and the parameters as they are typed."""
+    family, _, query = source.removeprefix("gym:").partition("?")
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    if not family or not all(name and equals for name, equals, _ in pairs):
+        raise InputError(f"{source}: not a family with parameters; write gym:FAMILY?size=50&seed=0, e.g. gym:chain_sum")
+    return family, {name: unquote(value) for name, _, value in pairs}
+
+
+def create(family: str, parameters: Mapping[str, str]) -> Any:
+    """The ``ProceduralDataset`` of a family with typed-in parameters."""
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    families = [name for name in DATASETS if name != "composite"]  # composite is made of others by a list of objects
+    if family not in families:
+        raise InputError(f"gym:{family}: no such family{nearest(family, families) or '; e.g. chain_sum, gsm_symbolic'}")
+    configuration = DATASETS[family][1]
+    fields = {field.name for field in dataclasses.fields(configuration)}
+    for name in parameters:
+        if name not in fields:
+            known = ", ".join(sorted(fields))
+            raise InputError(f"gym:{family}: no parameter '{name}' (it has {known}){nearest(name, fields)}")
+    kinds = typing.get_type_hints(configuration)
+    values = {name: _convert(text, kinds[name], f"gym:{family}: {name}") for name, text in parameters.items()}
+    if values.get("size", 1) < 1:
+        raise InputError(f"gym:{family}: size is {values['size']}: give a number of questions from 1 up")
+    try:
+        return reasoning_gym.create_dataset(family, **values)
+    except (AssertionError, ValueError) as error:  # its own checks of the parameters
+        reason = str(error) or "a parameter is out of the family's range"
+        raise InputError(f"gym:{family}: {reason}; change the parameter") from error
+
+
+def _convert(text: str, kind: Any, where: str) -> Any:
+    """Typed-in text as a value of the type that the configuration's field has."""
+    import cyclopts
+
+    many = (typing.get_origin(kind) or kind) not in (int, float, bool, str, typing.Literal)
+    try:
+        if kind is int:
+            return int(text)  # cyclopts would round 2.5
+        return cyclopts.convert(kind, text.split(",") if many else [text])
+    except (cyclopts.CycloptsError, ValueError, TypeError) as error:
+        name = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
+        raise InputError(f"{where} is '{text}', which is no {name}; change or drop the parameter") from error
+
+
+def _entries(dataset: Any) -> Iterator[dict[str, Any]]:
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def _take(
+    entries: Iterator[dict[str, Any]],
+    source: str,
+    family: str,
+    parameters: Mapping[str, str],
+    dataset: Any,
+    limit: int | None,
+) -> list[Question]:
+    questions: dict[str, Question] = {}
+    repeats = unanswered = 0
+    for entry in entries:
+        answer = _answer(family, entry, dataset)
+        if answer is None:
+            unanswered += 1
+            continue
+        question = _question(family, parameters, entry, answer, str(dataset.category))
+        repeats += question.id in questions
+        questions.setdefault(question.id, question)
+        if len(questions) == limit:
+            break
+    if not questions:
+        raise InputError(
+            f"{source}: {family} gives no reference answers, and an answer loss needs one; choose another family, "
+            "e.g. gym:gsm_symbolic"
+        )
+    if unanswered:
+        logger.warning("%s: %d rows without an answer were left out", source, unanswered)
+    if repeats:
+        logger.warning("%s: %d repeats of a question were left out", source, repeats)
+    return list(questions.values())
+
+
+def _question(
+    family: str, parameters: Mapping[str, str], entry: dict[str, Any], answer: str, category: str
+) -> Question:
+    # The id depends on the question's text alone: it is the same in another run, at another size and place.
+    digest = hashlib.sha1(entry["question"].encode(), usedforsecurity=False).hexdigest()[:10]
+    return Question(
+        id=f"gym-{family}-{digest}",
+        question=entry["question"],
+        answer=answer,
+        solution=_solution(family, entry["metadata"]),
+        domain=category,
+        verifier=f"gym:{family}",
+        metadata=gym_entry.to_json(family, parameters, entry),
+    )
+
+
+def _answer(family: str, entry: dict[str, Any], dataset: Any) -> str | None:
+    """The entry's answer; an example of a right one where the family's scorer accepts it; None without either."""
+    answer = entry["answer"]
+    if answer is None and family in _EXAMPLES:
+        field, write = _EXAMPLES[family]
+        example = entry["metadata"].get(field)
+        text = write(example) if example else ""
+        answer = text if text and dataset.score_answer(text, entry) == 1 else None
+    return answer if isinstance(answer, str) and answer.strip() else None
+
+
+def _solution(family: str, metadata: Mapping[str, Any]) -> str | None:
+    """The worked solution that a family ships.
+
+    ``gsm_symbolic`` writes one out; its last line, ``#### 18``, is the answer itself and is taken off, so that the
+    text is reasoning only. ``string_manipulation``, ``string_splitting`` and ``string_synthesis`` keep the states
+    that the rules lead through: one per line, the last is the answer.
+    """
+    worked = metadata.get("answer_cot")
+    if isinstance(worked, str):
+        return worked.rsplit("####", 1)[0].strip() or None
+    states = metadata.get("states")
+    if family.startswith("string_") and states:
+        return "\n".join(s if isinstance(s, str) else " ".join(map(str, s)) for s in states)
+    return None

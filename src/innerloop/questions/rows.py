@@ -1,0 +1,157 @@
+"""From a row, whatever source it came from, to a checked ``Question``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from innerloop.errors import InputError
+from innerloop.questions.nearest import closest
+from innerloop.schema import Question
+
+FIELDS = ("id", "question", "answer", "solution", "domain", "level", "verifier", "candidates", "metadata")
+
+Row = tuple[str, Mapping[str, Any]]  # where it stands ("data.jsonl, line 3"), and what stands there
+
+
+def collect(rows: Iterable[Row], prefix: str, limit: int | None) -> list[Question]:
+    """The first ``limit`` questions; a row without an id is called ``PREFIX-N``, N counting all rows from 0.
+
+    Rows after the limit are not looked at. ``InputError`` for a row that is no question and for an id met twice.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}: give a number of questions from 1 up, or leave it out to take all")
+    questions: list[Question] = []
+    seen: dict[str, str] = {}
+    for number, (where, row) in enumerate(rows):
+        question = build(row, where, f"{prefix}-{number}")
+        if question.id in seen:
+            raise InputError(
+                f"{where}: the id '{question.id}' is already that of {seen[question.id]}; give each row its own id"
+            )
+        seen[question.id] = where
+        questions.append(question)
+        if len(questions) == limit:
+            break
+    return questions
+
+
+def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
+    """One checked question; fields that a question does not have are kept as JSON in ``metadata``."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
+    if any(not isinstance(name, str) for name in row):
+        raise InputError(f"{where}: more cells than the header has columns; quote the cells that contain commas")
+    question = _text(row, "question", where)
+    answer = _text(row, "answer", where)
+    for name, value in (("question", question), ("answer", answer)):
+        if value is None:
+            raise InputError(f"{where}: no {name}{_alias(name, row)}; every row needs a question and an answer")
+        if not value.strip():
+            raise InputError(f"{where}: the {name} is empty; fill it in or take the row out")
+    assert question is not None
+    assert answer is not None
+    verifier = _optional(row, "verifier", where)
+    return Question(
+        id=_optional(row, "id", where) or default_id,
+        question=question,
+        answer=answer if verifier == "code" else answer.strip(),  # in code, the indentation is part of it
+        solution=_optional(row, "solution", where),
+        domain=_optional(row, "domain", where),
+        level=_optional(row, "level", where),
+        verifier=verifier,
+        candidates=_candidates(row.get("candidates"), where),
+        metadata=_metadata(row, where),
+    )
+
+
+def scalar_text(value: Any) -> str | None:
+    """A text, or a number as text: 18 → "18", 18.0 → "18" (tables turn whole numbers into floats), 0.5 → "0.5".
+
+    ``None`` for what is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))  # NaN: a table's way to say nothing
+
+
+def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    value = row.get(name)
+    if _missing(value):
+        return None
+    text = scalar_text(value)
+    if text is None:
+        raise InputError(f"{where}: {name} is a {type(value).__name__} ({str(value)[:40]}); write it as text in quotes")
+    return _whole(text, name, where)
+
+
+def _whole(text: str, name: str, where: str) -> str:
+    """The text itself, where every character of it can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: {name} holds half a character (a lone \\ud800…); write the whole one") from None
+    return text
+
+
+def _optional(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    text = _text(row, name, where)
+    return text if text and text.strip() else None
+
+
+def _alias(name: str, row: Mapping[str, Any]) -> str:
+    """A hint where another field of the row seems to be the one that is missing."""
+    alike = {"question": ("problem", "prompt", "query", "input"), "answer": ("final_answer", "expected_answer", "gold")}
+    others = [field for field in row if field not in FIELDS]
+    alias = next((field for field in others if field.lower() in alike[name]), None) or closest(name, others)
+    return f" (rename its field '{alias}'?)" if alias else ""
+
+
+def _candidates(value: Any, where: str) -> tuple[str, ...]:
+    """A list of texts or numbers; in a CSV cell the list stands as JSON."""
+    if _missing(value) or value == "":
+        return ()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise InputError(f'{where}: candidates is no list; write it as JSON, e.g. ["12", "14"]') from None
+    texts = [scalar_text(item) for item in value] if isinstance(value, list | tuple) else [None]
+    if not all(text and text.strip() for text in texts):
+        raise InputError(f'{where}: candidates must be a list of answers that are not empty, e.g. ["12", "14"]')
+    return tuple(_whole(text, "candidates", where) for text in texts if text)
+
+
+def _metadata(row: Mapping[str, Any], where: str) -> str | None:
+    extra = {name: value for name, value in row.items() if name not in FIELDS and not _missing(value)}
+    own = row.get("metadata")
+    if _missing(own) or own == "":
+        return _json(extra) if extra else None
+    if isinstance(own, str) and not extra:
+        return own
+    if isinstance(own, str):
+        try:
+            own = json.loads(own)
+        except ValueError:
+            raise InputError(f"{where}: metadata is not JSON; write an object, or rename the field") from None
+    return _json({**own, **extra} if isinstance(own, Mapping) else {"metadata": own, **extra})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str, sort_keys=True)
+
+
+def numbered(rows: Iterable[Mapping[str, Any]], name: str, start: int = 1) -> Iterator[Row]:
+    """Rows with their place, ``NAME, row N``."""
+    return ((f"{name}, row {number}", row) for number, row in enumerate(rows, start=start))

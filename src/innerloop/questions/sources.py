@@ -1,0 +1,45 @@
+"""One name for every source of questions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from innerloop.errors import InputError
+from innerloop.questions import benchmarks, files
+from innerloop.questions.nearest import nearest
+from innerloop.schema import Question
+
+USAGE = "FILE.jsonl|.json|.csv|.parquet, hf:NAME[:CONFIG]:SPLIT, gym:FAMILY?size=50&seed=0, BENCHMARK or BENCHMARK@FILE"
+
+
+def load(source: str | os.PathLike[str], *, limit: int | None = None, seed: int = 0) -> list[Question]:
+    r"""The questions of a source, in its own order.
+
+    ``FILE.jsonl|.json|.csv|.parquet``; ``hf:NAME[:CONFIG]:SPLIT``; ``gym:FAMILY?size=50&seed=0&…``; a benchmark's
+    name (``innerloop.questions.benchmarks.BENCHMARKS``) or ``NAME@FILE`` for a local copy of it.
+
+    ``limit`` takes the first N and looks no further. ``seed`` is that of ``gym:`` sources which name none, and
+    orders the options of multiple-choice benchmarks. Ids are stable: the row's own, else after the file or data set
+    and the row's number, for ``gym:`` after the question's text.
+
+    Raises ``InputError``, one line that names the place and the remedy.
+    """
+    name = os.fspath(source)
+    kind = name.partition(":")[0]
+    if kind == "gym":
+        from innerloop.questions import gym
+
+        return gym.load(name, limit, seed)
+    if kind == "hf":
+        from innerloop.questions import hub
+
+        return hub.load(name, limit)
+    head, at, _ = name.partition("@")
+    if name in benchmarks.BENCHMARKS or (at and not Path(name).exists() and "/" not in head):
+        return benchmarks.load(name, limit, seed)
+    path = Path(name).expanduser()
+    if not path.exists() and not path.suffix and "/" not in name:
+        known = [*benchmarks.BENCHMARKS, "hf:", "gym:"]
+        raise InputError(f"{name}: no such file or benchmark (give {USAGE}){nearest(name, known)}")
+    return files.load(path, limit)
