@@ -89,6 +89,7 @@ def test_thinking_is_cut_away(text, shown):
 def test_delimiters_can_be_ones_own():
     text = r"<<\boxed{1}>> \boxed{2} << \boxed{3}"
     assert extract_answer(text, delimiters=[("<<", ">>")]) == "2"
+    assert extract_answer(text, delimiters=[("", "")]) == "3"
 
 
 @pytest.mark.parametrize(

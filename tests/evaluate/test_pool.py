@@ -82,6 +82,7 @@ def test_memory_is_limited(act, pool):
     assert replies[1]["outcome"] == "right"
 
 
+@pytest.mark.model  # several process starts
 def test_workers_share_the_jobs(act):
     pool = Pool(2, time_limit=5, memory_limit=4096)
     try:
@@ -92,6 +93,7 @@ def test_workers_share_the_jobs(act):
     assert len({reply["reason"] for reply in replies}) == 2
 
 
+@pytest.mark.model  # several process starts
 def test_a_worker_killed_while_idle_is_started_anew(act, pool):
     first = int(pool.run([act("work")])[0]["reason"])
     os.kill(first, signal.SIGKILL)
@@ -116,6 +118,7 @@ def test_a_worker_that_cannot_start_is_a_reason(pool, monkeypatch, tmp_path):
     assert reply == {"outcome": "undecided", "reason": "the worker process did not start (no python here)"}
 
 
+@pytest.mark.model  # several process starts
 def test_closing_ends_the_processes_and_later_jobs(act, pool):
     process = int(pool.run([act("work")])[0]["reason"])
     pool.close()
@@ -136,6 +139,7 @@ def test_an_interrupt_ends_a_hung_worker_at_once(act):
     assert all(worker._process is None for worker in pool.workers)
 
 
+@pytest.mark.model  # several process starts
 def test_workers_end_with_a_program_that_is_killed(act, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(
