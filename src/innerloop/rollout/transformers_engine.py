@@ -4,11 +4,12 @@ What is guaranteed, and what is not. The randomness of a completion depends on i
 token and the token ids alone (``innerloop.rollout.draw``), so batch size, order, neighbours, an interruption or
 a batch halved for lack of memory never change which noise meets which token. The logits do change in their last bits:
 batched matrix products round differently for different shapes. Where the two best tokens of a draw are closer than
-that, the draw can flip, and the completion differs from there on; greedy decoding likewise, where logits tie. In
-float64 this is as good as never, in float32 rare, in bfloat16 and float16 common. Another device or another version of
-torch counts as another rounding. The very same calls on the same machine give the very same completions.
-One exception is not ours: rotary embeddings whose scaling looks at the longest row (dynamic, longrope) let a row
-beyond the original context change its neighbours.
+that, the draw can flip, and the completion differs from there on; greedy decoding likewise, where logits tie. A batch
+of 12 against each row alone moves SmolLM2's distribution by 1.4e-6 per token in float32 (total variation; a flip is
+at most twice as likely) and by 1.6e-2 in bfloat16, so float32 completions hold and bfloat16 ones part after some
+hundred tokens. Another device or version of torch counts as another rounding. The same calls with the same batches on
+the same machine repeat exactly. One exception is not ours: rotary embeddings whose scaling looks at the longest
+row (dynamic, longrope) let a row beyond the original context change its neighbours.
 
 Why a loop of our own and not ``model.generate``: there, finished rows stay in the batch and completions come only
 when the longest one is done; a model's generation_config slips in (Qwen2.5's repetition penalty), and then the
