@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -28,3 +30,49 @@ def smollm2() -> LoadedModel:
     from innerloop.models import load
 
     return load("smollm2", dtype="float32", device="cpu")
+
+
+class Ran(NamedTuple):
+    """What a command line left: exit status, standard output, standard error."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run a command line in this process."""
+    from innerloop.cli import main
+
+    def run(*arguments: str | Path) -> Ran:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return Ran(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def questions_file(tmp_path: Path) -> Path:
+    """Six questions with worked solutions, some of several sentences."""
+    rows = [
+        {
+            "id": f"q-{i}",
+            "question": f"What is {i} and {i}?",
+            "answer": str(2 * i),
+            "solution": f"We add {i} and {i}. That gives {2 * i}.",
+        }
+        for i in range(6)
+    ]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random Llama and the byte tokenizer."""
+    from innerloop.testing import save_tiny
+
+    return save_tiny("llama", tmp_path_factory.mktemp("models") / "tiny-llama")

@@ -195,10 +195,10 @@ class _Work:
 
     def measure(self, missing: Sequence[Trajectory]) -> None:
         """Probe the missing trajectories, and write their curves as they come."""
+        loaded, settings = self._loaded, self._settings  # a misspelt name is told before torch is imported
         from innerloop.inner.probe import position_count
         from innerloop.inner.probe import probe as curves
 
-        loaded, settings = self._loaded, self._settings
         items = [self._item(trajectory) for trajectory in missing]
         total = sum(position_count(loaded, item, settings.every) for item in items)
         with progress("probing", total, "positions") as shown, Shards(self._run, "curves", Curve) as shards:
