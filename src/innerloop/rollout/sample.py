@@ -77,8 +77,7 @@ def plan(
             if not missing:
                 continue
             prompt = tuple(model.prompt(question.question, mode=mode))
-            # A no-thinking prompt may open the thinking part too, only to close it with the words it puts there.
-            opened = mode is not Mode.NO_THINKING and model.decode(prompt).rstrip().endswith(model.think_start)
+            opened = model.decode(prompt).rstrip().endswith(model.think_start)  # R1's template does so in plain mode
             for k in missing:
                 request = Request(
                     id=trajectory_id(question.id, k, mode),

@@ -160,9 +160,9 @@ class TransformersEngine:
 
     def _after_failure(self, failure: Exception, left: list[_Row], waiting: deque[list[_Row]]) -> list[_Row]:
         """Sends the unfinished rows of a failed batch back in two halves; a row that failed alone is an error."""
+        reason = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0][:300]}"
         if len(left) == 1:
-            left[0].status = Status.ERROR
-            left[0].reason = f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0][:300]}"
+            left[0].status, left[0].reason = Status.ERROR, reason
             return left
         half = (len(left) + 1) // 2
         if isinstance(failure, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(failure):
@@ -170,6 +170,8 @@ class TransformersEngine:
             log.warning("out of memory with %d completions at once; going on with %d", len(left), half)
             if self._loaded.device.type == "cuda":
                 torch.cuda.empty_cache()
+        else:
+            log.warning("%d completions failed together and are tried again in two halves (%s)", len(left), reason)
         waiting.extendleft(part for part in (left[half:], left[:half]) if part)
         return []
 
