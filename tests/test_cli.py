@@ -207,6 +207,12 @@ def test_settings_check_themselves_in_python_too() -> None:
         RolloutSettings(questions="q", mode=())
     with pytest.raises(InputError, match=r"--trajectories: nothing given"):
         ProbeSettings(trajectories=())
+    with pytest.raises(InputError, match=r"--controls shufled: did you mean shuffled\? it must be one of other-quest"):
+        ProbeSettings(controls=("shuffled", "shufled"))
+    with pytest.raises(InputError, match=r"--every sentences: did you mean sentence\?"):
+        ProbeSettings(every="sentences")
+    with pytest.raises(InputError, match=r"--dtype fp8: it must be one of auto, float32"):
+        RolloutSettings(questions="q", dtype="fp8")
     with pytest.raises(InputError, match=r"--every 0"):
         DemoSettings(every=0)
 

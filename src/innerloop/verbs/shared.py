@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json as jsonlib
 import logging
@@ -12,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from types import TracebackType, UnionType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from innerloop.errors import InputError
 from innerloop.schema import Curve, Question, Trajectory
@@ -85,6 +86,7 @@ class InputSettings:
         at_least("limit", self.limit, 1)
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 1)
+        check_choices(self)
 
     def load(self, *, suffix: str | None = None) -> LoadedModel:
         """The model of these settings. This is the slow step: call it only when there is work to do."""
@@ -108,6 +110,20 @@ def at_least(name: str, value: float | None, least: int) -> None:
     """``InputError`` for a setting below its least value."""
     if value is not None and value < least:
         raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+
+
+def check_choices(settings: Any) -> None:
+    """`InputError` for a text that is none of its choices. The command line has checked that; Python has not."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        kinds = get_args(hint) if get_origin(hint) in (tuple, UnionType, Union) else (hint,)
+        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        for given in value if isinstance(value, tuple) else (value,):
+            if choices and isinstance(given, str) and given not in choices:
+                near = difflib.get_close_matches(given, choices, n=1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {given}: {meant}it must be one of {', '.join(choices)}")
 
 
 def free_fields(settings: Any) -> set[str]:
