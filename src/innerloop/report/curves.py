@@ -22,7 +22,7 @@ _WINDOW = 9  # points of a line that smoothing averages over
 
 
 def curves(view: View) -> dict[str, Any] | None:
-    """Page data: ``lines`` ({entry, group, loss}), ``means`` ({group, mean, low, high}); None without curves."""
+    """Page data: ``lines`` ({entry, group, loss}), ``means`` ({group, loss, change}); None without curves."""
     drawable = [i for i, entry in enumerate(view.entries) if entry.curve and len(entry.curve.position) > 1]
     if not drawable:
         return None
@@ -62,17 +62,19 @@ def _resampled(curve: Curve, points: int) -> list[float]:
 
 
 def _mean(entries: list[Entry], group: Group) -> dict[str, Any]:
-    """Mean over questions and its 95 % interval, point by point."""
-    resampled: dict[str, list[list[float]]] = {}
+    """``loss`` and ``change`` (loss minus the loss at the start), each the mean over questions and its interval."""
+    lines: dict[str, list[list[float]]] = {}
     for entry in entries:
         if entry.group == group and entry.curve is not None:
-            resampled.setdefault(entry.question.id, []).append(_resampled(entry.curve, _MEAN_POINTS))
+            lines.setdefault(entry.question.id, []).append(_resampled(entry.curve, _MEAN_POINTS))
+    changes = {q: [[loss - line[0] for loss in line] for line in own] for q, own in lines.items()}
+    return {"loss": _band(lines), "change": _band(changes)}
+
+
+def _band(lines: dict[str, list[list[float]]]) -> dict[str, list[float | None]]:
+    """Mean over questions and its 95 % interval, point by point."""
     intervals = [
-        mean_interval({q: [line[i] for line in own] for q, own in resampled.items()}, resamples=_RESAMPLES)
+        mean_interval({q: [line[i] for line in own] for q, own in lines.items()}, resamples=_RESAMPLES)
         for i in range(_MEAN_POINTS)
     ]
-    return {
-        "mean": rounded([interval.mean for interval in intervals], 4),
-        "low": rounded([interval.low for interval in intervals], 4),
-        "high": rounded([interval.high for interval in intervals], 4),
-    }
+    return {name: rounded([getattr(interval, name) for interval in intervals], 4) for name in ("mean", "low", "high")}

@@ -6,7 +6,9 @@ The page parses a reader block only when its trajectory is opened, so its size d
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
+from itertools import accumulate
 from typing import Any
 
 from innerloop.inner.summary import Summary
@@ -28,7 +30,7 @@ def index(view: View) -> dict[str, Any]:
             for q in shown.values()
         ],
         "groups": [
-            {"key": group.key, "label": group.label, "kind": group.kind, "mode": group.mode, "source": group.source}
+            {"key": group.key, "label": group.label, "kind": group.kind, "control": group.source.is_control}
             for group in view.groups
         ],
         "rows": [_row(entry, number[entry.question.id], group_number[entry.group]) for entry in view.entries],
@@ -60,6 +62,7 @@ def reader_block(entry: Entry, probed_model: str | None) -> dict[str, Any]:
     # Characters that the tokenizer cannot give back leave the texts apart; then the measured text alone is shown.
     block["rest"] = trajectory.text[len(measured) :] if trajectory.text.startswith(measured) else ""
     block["curve"] = {
+        "written": _first_written(entry.question.answer, curve),
         "tokens": [token or "" for token in curve.token],
         "position": None if curve.position == tuple(range(len(curve.position))) else curve.position,
         "loss": rounded(curve.loss, _LOSS_DIGITS),
@@ -88,6 +91,21 @@ def _row(entry: Entry, question: int, group: int) -> dict[str, Any]:
         row |= dict(zip((field.name for field in fields(Summary)), numbers, strict=True))
         row["spark"] = sparkline(entry.curve)
     return row
+
+
+def _first_written(answer: str, curve: Curve) -> int | None:
+    """The measured position by which the reference answer stands in the text as written, or None where it never does.
+
+    From there on a model can copy; the gain before it is the part that copying does not explain.
+    """
+    if not answer.strip():
+        return None
+    pieces = [token or "" for token in curve.token]
+    # Not inside a longer number or word: the answer 8 is not written in 18, nor in 8.5.
+    found = re.search(rf"(?<![\w.]){re.escape(answer.strip())}(?![\w]|[.,]\d)", "".join(pieces))
+    if found is None:
+        return None
+    return next(k for k, end in enumerate(accumulate(map(len, pieces))) if end >= found.end())
 
 
 def _beliefs(curve: Curve) -> list[list[float]]:

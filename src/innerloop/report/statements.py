@@ -26,7 +26,7 @@ def statements(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) 
     said += [_difference(row, groups) for row in differences if row["gain"]["mean"] is not None]
     if any(1 < row["gain"]["questions"] < _FEW_QUESTIONS for row in groups):
         said.append(
-            f"With fewer than {_FEW_QUESTIONS} questions an interval understates the doubt; "
+            f"An interval over fewer than {_FEW_QUESTIONS} questions understates the doubt; "
             "take it as a first look, not as evidence."
         )
     return said
@@ -46,7 +46,7 @@ def _lead(row: dict[str, Any]) -> str:
         return f"{subject}: {over} the answer loss {moved}; no interval, because {gain['reason']}."
     if gain["away_from_zero"]:
         verb = "lower" if gain["mean"] > 0 else "raise"
-        return f"{subject} {verb} the answer loss: {over} it {moved} (gain {_interval(gain)}, away from zero)."
+        return f"{subject} {verb} the answer loss: {over} it {moved} ({_interval(gain)} of the gain, away from zero)."
     return (
         f"{subject} do not clearly move the answer loss: {over} it {moved}, "
         f"but the gain's {_interval(gain)} includes zero."
@@ -75,7 +75,8 @@ def _difference(row: dict[str, Any], groups: list[dict[str, Any]]) -> str:
     """Whether one group gains more than another."""
     nouns = {group["key"]: _noun(group) for group in groups}
     gain = row["gain"]
-    a, b = _capital(nouns[row["minuend"]]), nouns[row["subtrahend"]]
+    a = _capital(nouns[row["minuend"]])
+    b = nouns[row["subtrahend"]] if row["control"] else "wrong ones"
     if gain["low"] is None:
         return f"{a} against {b}: {signed(gain['mean'])} nats; no interval, because {gain['reason']}."
     if not gain["away_from_zero"]:
@@ -89,7 +90,7 @@ def _noun(row: dict[str, Any]) -> str:
     outcome: Outcome | None = row["outcome"]
     mode: Mode | None = row["mode"]
     judged = [str(outcome)] if outcome else []
-    return " ".join([*judged, *([f"{mode}-mode"] if mode else []), _NOUNS[source]])
+    return " ".join([*judged, _NOUNS[source], *([f"({mode})"] if mode else [])])
 
 
 def _capital(text: str) -> str:

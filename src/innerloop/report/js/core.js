@@ -63,9 +63,12 @@ function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A sample of a group's line, as in the charts. */
-function swatch(kind) {
-  return svg("svg", { class: `swatch kind-${kind}`, width: 26, height: 10, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 5, x2: 25, y2: 5 }));
+const MARKS = { circle: "M9 5a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", square: "M9 1h8v8h-8z", diamond: "M13 0l5 5l-5 5l-5 -5z", "triangle-up": "M13 0l5 9h-10z", x: "M9 1l8 8m0 -8l-8 8" };
+
+/** A sample of a group's line, as in the charts; `symbol` is a key of MARKS. */
+function swatch(kind, symbol = null) {
+  const mark = symbol ? [svg("path", { d: MARKS[symbol] })] : [];
+  return svg("svg", { class: `swatch kind-${kind}`, width: 26, height: 10, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 5, x2: 25, y2: 5 }), ...mark);
 }
 
 const defined = (value) => value !== null && value !== undefined;

@@ -9,7 +9,7 @@ const KINDS = {
   "other-question": { colour: "purple", dash: "5px,3px" },
   shuffled: { colour: "grey", dash: "dot" },
 };
-const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x"];
+const SYMBOLS = Object.keys(MARKS);
 
 /** plotly.js, once. It is 5 MB of script, so it starts when the text is on the screen. */
 const plotly = new Promise((resolve, reject) => {

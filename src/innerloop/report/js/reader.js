@@ -107,10 +107,12 @@ section("reader", () => {
 
   /** The token above or below: on the next line in that direction, the nearest one sideways. */
   function vertical(span, down) {
-    const from = span.getBoundingClientRect();
+    const start = (token) => token.getClientRects()[0]; // a token may reach over a line's end
+    const from = start(span);
     let best = null;
     for (let next = neighbour(span, down); next; next = neighbour(next, down)) {
-      const rect = next.getBoundingClientRect();
+      const rect = start(next);
+      if (!rect) continue;
       if (Math.abs(rect.top - from.top) < from.height / 2) continue;
       if (best && Math.abs(rect.top - best.top) > from.height / 2) break;
       const far = Math.abs(rect.left - from.left);
@@ -152,16 +154,20 @@ section("reader", () => {
     const x = curve.loss.map((_, k) => positionOf(k));
     const style = KINDS[index.groups[index.rows[state.selected].group].kind];
     const traces = [{ x, y: curve.loss, mode: x.length > 1 ? "lines" : "markers", line: { color: colour(style.colour), width: 1.8 }, hoverinfo: "none" }];
+    const written = curve.written === null ? [] : [positionOf(curve.written)];
     const layout = {
       ...base,
       hovermode: "x",
+      margin: { ...base.margin, t: 20 },
+      shapes: written.map((at) => ({ type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1, line: { color: base.font.color, width: 1 } })),
+      annotations: written.map((at) => ({ x: at, yref: "paper", y: 1, xanchor: at > positionOf(x.length - 1) / 2 ? "right" : "left", yanchor: "bottom", showarrow: false, text: "answer written", font: { size: 12 } })),
       xaxis: { ...base.xaxis, title: titled("position, tokens read"), anchor: many ? "y2" : "y" },
       yaxis: { ...base.yaxis, title: titled("loss, nats"), rangemode: "tozero", domain: many ? [0.5, 1] : [0, 1] },
     };
     if (many) {
       layout.yaxis2 = { ...base.yaxis, title: titled("belief"), range: [-0.02, 1.02], domain: [0, 0.4] };
       layout.showlegend = true;
-      layout.legend = { orientation: "h", y: 1.02, yanchor: "bottom" };
+      layout.legend = { orientation: "h", y: 0.4, yanchor: "bottom" };
       traces[0].showlegend = false;
       curve.candidates.forEach((candidate, c) => {
         const line = { color: colour(CANDIDATE_COLOURS[c % CANDIDATE_COLOURS.length]), dash: DASHES[c % DASHES.length], width: 1.6 };
@@ -228,7 +234,8 @@ section("reader", () => {
     if (!current.curve) return "This trajectory was not probed: its text stands here without colours.";
     const spans = current.curve.position ? " The loss was not measured at every token: a coloured span is what was read between two measurements." : "";
     const foreign = current.foreign ? " The probed model did not write this text itself: levels are telling, the moves of single tokens less so." : "";
-    return `Colour: how much each token moved the answer loss. Hover, or arrow keys, for the numbers.${spans}${foreign}`;
+    const copied = current.curve.written === null ? "" : " From “answer written” on, the reference answer stands in the text and can be copied; the fall before it is what copying does not explain.";
+    return `Colour: how much each token moved the answer loss. Hover, or arrow keys, for the numbers.${spans}${copied}${foreign}`;
   }
 
   const step = (by) => {

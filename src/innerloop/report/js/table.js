@@ -16,10 +16,7 @@ section("table", () => {
     { key: "id", label: "Trajectory", cell: (row) => [el("span", { class: "cut", title: visible(row.id) }, row.id)] },
     { key: "question", label: "Question", value: (row) => questionOf(row).question || questionOf(row).id, cell: (row) => [el("span", { class: "cut", title: visible(questionOf(row).question) }, questionOf(row).question || questionOf(row).id)] },
     { key: "group", label: "Group", cell: (row) => [swatch(index.groups[row.group].kind), index.groups[row.group].label] },
-    several("mode") && { key: "mode", label: "Mode", cell: (row) => [row.mode] },
-    several("model") && { key: "model", label: "Model", cell: (row) => [row.model ?? "–"] },
     several("outcome") && { key: "outcome", label: "Verdict", value: (row) => row.outcome ?? null, cell: (row) => [row.outcome ? verdict(row.outcome) : "–"] },
-    several("status") && { key: "status", label: "Ended", cell: (row) => [row.status] },
     number("tokens", "Tokens", "length, in tokens", 0),
     ...(probed
       ? [
@@ -31,6 +28,8 @@ section("table", () => {
           number("trend", "Trend", "rank correlation of position and loss"),
         ]
       : []),
+    several("model") && { key: "model", label: "Model", cell: (row) => [el("span", { class: "cut" }, row.model ?? "–")] },
+    several("status") && { key: "status", label: "Ended", cell: (row) => [row.status] },
   ].filter(Boolean);
   const filters = [
     { key: "source", label: "source" },
@@ -40,11 +39,12 @@ section("table", () => {
   const sort = { column: null, descending: false };
   const haystack = index.rows.map((row) => `${row.id}\n${questionOf(row).id}\n${questionOf(row).question}`.toLowerCase());
 
-  /** A curve in the size of a word, on the scale of all curves. */
-  const top = Math.max(...index.rows.flatMap((row) => row.spark ?? []).filter(defined), 1e-9);
+  /** A curve in the size of a word, all on one scale (a tenth of the peaks may be cut off). */
+  const tops = index.rows.filter((row) => row.spark).map((row) => Math.max(...row.spark.filter(defined), 0)).sort((a, b) => a - b);
+  const top = tops[Math.floor(0.9 * (tops.length - 1))] || 1;
   function spark(row) {
-    const points = row.spark.flatMap((loss, i) => (defined(loss) ? [`${((60 * i) / (row.spark.length - 1)).toFixed(1)} ${(16 - (15 * Math.max(0, loss)) / top).toFixed(1)}`] : []));
-    return svg("svg", { class: `spark kind-${index.groups[row.group].kind}`, width: 60, height: 17, "aria-hidden": "true" }, svg("path", { d: `M${points.join("L")}` }));
+    const points = row.spark.flatMap((loss, i) => (defined(loss) ? [`${((60 * i) / (row.spark.length - 1)).toFixed(1)} ${(23 - (22 * Math.min(top, Math.max(0, loss))) / top).toFixed(1)}`] : []));
+    return svg("svg", { class: `spark kind-${index.groups[row.group].kind}`, width: 60, height: 24, "aria-hidden": "true" }, svg("path", { d: `M${points.join("L")}` }));
   }
 
   function header() {
