@@ -115,7 +115,7 @@ def _task(loaded: LoadedModel, item: ProbeItem, every: Every) -> Task:
         trajectory=item.trajectory,
         positions=positions(every, item.trajectory, loaded.decode),
         suffix=tuple(loaded.suffix_ids),
-        answers=tuple(tuple(loaded.answer_ids(answer)) for answer in (item.answer, *item.candidates)),
+        answers=tuple(tuple(loaded.answer_ids(answer)) for answer in _answers(item)),
     )
     limit = loaded.max_context
     if limit is not None and task.longest > limit:
@@ -124,6 +124,11 @@ def _task(loaded: LoadedModel, item: ProbeItem, every: Every) -> Task:
             f"{loaded.name} holds {limit}: shorten the trajectory or choose a model with a longer context"
         )
     return task
+
+
+def _answers(item: ProbeItem) -> tuple[str, ...]:
+    """Reference answer and candidates, each once: the reference is usually a candidate too."""
+    return tuple(dict.fromkeys((item.answer, *item.candidates)))
 
 
 def _losses(
@@ -155,6 +160,7 @@ def _losses(
 def _curve(loaded: LoadedModel, item: ProbeItem, task: Task, losses: Float[np.ndarray, "position answer"]) -> Curve:
     """The record of one trajectory's losses."""
     pieces = token_texts(task.trajectory[: task.positions[-1]], loaded.decode)
+    columns = [_answers(item).index(candidate) for candidate in item.candidates]
     return Curve(
         question_id=item.question_id,
         trajectory_id=item.trajectory_id,
@@ -164,8 +170,8 @@ def _curve(loaded: LoadedModel, item: ProbeItem, task: Task, losses: Float[np.nd
         loss=tuple(losses[:, 0].tolist()),
         answer_tokens=len(task.answers[0]),
         candidates=item.candidates,
-        candidate_tokens=tuple(len(answer) for answer in task.answers[1:]),
-        candidate_losses=tuple(map(tuple, losses[:, 1:].tolist())) if item.candidates else (),
+        candidate_tokens=tuple(len(task.answers[column]) for column in columns),
+        candidate_losses=tuple(map(tuple, losses[:, columns].tolist())) if columns else (),
     )
 
 
