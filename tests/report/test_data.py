@@ -13,11 +13,12 @@ import pytest
 from innerloop.errors import InputError
 from innerloop.evaluate.statistics import mean_interval
 from innerloop.inner.summary import summarise
-from innerloop.report.curves import MOST_LINES, curves
+from innerloop.report.curves import curves
 from innerloop.report.data import SECTIONS, collect
 from innerloop.report.headline import headline
 from innerloop.report.statements import statements
 from innerloop.report.view import view
+from innerloop.report.written import gain_before, written
 from innerloop.schema import Curve, Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.testing.runs import KINDS, MODEL, curve, made_up
 
@@ -177,22 +178,23 @@ def test_beliefs_are_probabilities_of_whole_answers(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "pieces", "written"),
+    ("answer", "pieces", "place"),
     [
-        ("18", ["x =", " $1", "8", " a day"], 3),
-        ("8", ["18", " 8.5", " 88"], None),
-        ("8", ["18", " then", " 8", "."], 3),
-        ("a+b", ["aab", " a+b"], 2),
+        ("18", ["x =", " $1", "8", " a day"], (1, 3)),
+        ("8", ["18", " 8.5", " 0.8", " 88"], None),
+        ("8", ["18", " then", " 8", "."], (2, 3)),
+        ("8", ["so", ".8"], (1, 2)),
+        ("a+b", ["aab", " a+b"], (1, 2)),
+        ("a", ["a"], (0, 1)),
         ("", ["a"], None),
     ],
 )
-def test_where_the_answer_stands_in_the_text(
-    make_run: MakeRun, answer: str, pieces: list[str], written: int | None
-) -> None:
-    question = Question(id="q", question="?", answer=answer)
+def test_where_the_answer_stands_in_the_text(answer: str, pieces: list[str], place: tuple[int, int] | None) -> None:
     told = Trajectory(id="q/s", question_id="q", text="".join(pieces), source=Source.SOLUTION)
-    measured = curve(told, pieces, [1.0] * (len(pieces) + 1))
-    assert collect(make_run([question], [told], [measured])).blocks["data-t0"]["curve"]["written"] == written
+    loss = [3.0 - 0.25 * k for k in range(len(pieces) + 1)]
+    measured = curve(told, pieces, loss)
+    assert written(answer, measured) == place
+    assert gain_before(answer, measured) == 0.25 * (place[0] if place else len(pieces))
 
 
 def test_lines_are_the_curves_on_a_common_axis(make_run: MakeRun) -> None:
@@ -212,11 +214,13 @@ def test_lines_are_the_curves_on_a_common_axis(make_run: MakeRun) -> None:
     assert mean["change"]["low"][0] == mean["change"]["high"][0] == 0  # all start from where they start
 
 
-def test_many_lines_are_thinned_but_all_are_averaged(make_run: MakeRun) -> None:
-    asked, told, measured = made_up(questions=MOST_LINES + 20, tokens=2, kinds=KINDS[:1])
+def test_many_lines_are_thinned_but_all_are_averaged(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("innerloop.report.curves.MOST_LINES", 7)
+    asked, told, measured = made_up(questions=20, tokens=2, kinds=KINDS[:1])
     data = curves(view(make_run(asked, told, measured)))
     assert data is not None
-    assert (len(data["lines"]), data["drawable"]) == (MOST_LINES, MOST_LINES + 20)
+    assert (len(data["lines"]), data["drawable"]) == (7, 20)
+    assert [data["lines"][at]["entry"] for at in (0, -1)] == [0, 19]
     assert data["means"][0]["loss"]["mean"][0] == pytest.approx(np.mean([one.loss[0] for one in measured]), abs=1e-3)
 
 
@@ -244,7 +248,14 @@ def test_sections_have_keys_of_their_own() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def _row(mean: float | None, low: float | None, high: float | None, source: Source = Source.SOLUTION) -> dict:
+def _row(
+    mean: float | None,
+    low: float | None,
+    high: float | None,
+    source: Source = Source.SOLUTION,
+    *,
+    before: dict | None = None,
+) -> dict:
     away = low is not None and high is not None and (low > 0 or high < 0)
     gain = {"mean": mean, "low": low, "high": high, "away_from_zero": away, "questions": 9, "reason": "few"}
     level = {"mean": 1.0}
@@ -255,6 +266,9 @@ def _row(mean: float | None, low: float | None, high: float | None, source: Sour
         "mode": None,
         "control": source.is_control,
         "gain": gain,
+        "before": before or gain,
+        "written": int(before is not None),
+        "trajectories": 9,
         "start": level,
         "end": level,
     }
@@ -286,4 +300,12 @@ def test_the_lead_claims_what_the_interval_allows(gain: tuple, said: str, unsaid
 )
 def test_a_control_is_not_explained_away(gain: tuple, said: str) -> None:
     sentences = statements([_row(1.0, 0.5, 1.5), _row(*gain, source=Source.SHUFFLED)], [])
+    assert said in sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "said"), [((0.5, 0.2, 0.8), "does not explain"), ((0.1, -0.2, 0.4), "cannot be told from copying")]
+)
+def test_a_gain_by_copying_is_called_so(before: tuple, said: str) -> None:
+    sentences = statements([_row(1.0, 0.5, 1.5, before=_row(*before)["gain"])], [])
     assert said in sentences[1]

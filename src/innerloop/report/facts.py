@@ -110,4 +110,8 @@ def _stage(verb: str, entry: dict[str, Any]) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value.replace("\n", "↵")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "–"
     return "–" if value is None else str(value)

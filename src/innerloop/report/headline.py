@@ -14,9 +14,10 @@ from innerloop.evaluate.statistics import Interval, difference_interval, mean_in
 from innerloop.inner.summary import Summary
 from innerloop.report.statements import statements
 from innerloop.report.view import Entry, Group, View
+from innerloop.report.written import gain_before, written
 from innerloop.schema import Outcome, Source, Status
 
-_NUMBERS = ("start", "end", "gain", "area", "downward", "trend")
+_NUMBERS = ("start", "end", "gain", "area", "downward", "trend")  # fields of a Summary
 _AXIS_STEPS = 6  # ticks aimed at on the gain axis
 
 
@@ -44,6 +45,11 @@ def _number(name: str) -> Any:
     return read
 
 
+def _gain_before(entry: Entry) -> float:
+    assert entry.curve is not None
+    return gain_before(entry.question.answer, entry.curve)
+
+
 def _group_row(view: View, group: Group, entries: list[Entry]) -> dict[str, Any]:
     numbers = {name: mean_interval(view.values(entries, _number(name))) for name in _NUMBERS}
     return {
@@ -56,6 +62,8 @@ def _group_row(view: View, group: Group, entries: list[Entry]) -> dict[str, Any]
         "mode": group.mode,
         "questions": len({entry.question.id for entry in entries}),
         "trajectories": len(entries),
+        "written": sum(written(entry.question.answer, entry.curve) is not None for entry in entries if entry.curve),
+        "before": _plain(mean_interval(view.values(entries, _gain_before))),
         **{name: _plain(interval) for name, interval in numbers.items()},
     }
 

@@ -6,14 +6,13 @@ The page parses a reader block only when its trajectory is opened, so its size d
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import fields
-from itertools import accumulate
 from typing import Any
 
 from innerloop.inner.summary import Summary
 from innerloop.report.curves import sparkline
 from innerloop.report.view import Entry, View, rounded
+from innerloop.report.written import gain_before, written
 from innerloop.schema import Curve, Source
 
 _LOSS_DIGITS = 5  # the losses are float32, exact to about 1e-4
@@ -62,7 +61,7 @@ def reader_block(entry: Entry, probed_model: str | None) -> dict[str, Any]:
     # Characters that the tokenizer cannot give back leave the texts apart; then the measured text alone is shown.
     block["rest"] = trajectory.text[len(measured) :] if trajectory.text.startswith(measured) else ""
     block["curve"] = {
-        "written": _first_written(entry.question.answer, curve),
+        "written": place[1] if (place := written(entry.question.answer, curve)) else None,
         "tokens": [token or "" for token in curve.token],
         "position": None if curve.position == tuple(range(len(curve.position))) else curve.position,
         "loss": rounded(curve.loss, _LOSS_DIGITS),
@@ -89,23 +88,9 @@ def _row(entry: Entry, question: int, group: int) -> dict[str, Any]:
     if summary is not None and entry.curve is not None:
         numbers = rounded([getattr(summary, field.name) for field in fields(Summary)], 4)
         row |= dict(zip((field.name for field in fields(Summary)), numbers, strict=True))
+        row["before"] = rounded([gain_before(entry.question.answer, entry.curve)], 4)[0]
         row["spark"] = sparkline(entry.curve)
     return row
-
-
-def _first_written(answer: str, curve: Curve) -> int | None:
-    """The measured position by which the reference answer stands in the text as written, or None where it never does.
-
-    From there on a model can copy; the gain before it is the part that copying does not explain.
-    """
-    if not answer.strip():
-        return None
-    pieces = [token or "" for token in curve.token]
-    # Not inside a longer number or word: the answer 8 is not written in 18, nor in 8.5.
-    found = re.search(rf"(?<![\w.]){re.escape(answer.strip())}(?![\w]|[.,]\d)", "".join(pieces))
-    if found is None:
-        return None
-    return next(k for k, end in enumerate(accumulate(map(len, pieces))) if end >= found.end())
 
 
 def _beliefs(curve: Curve) -> list[list[float]]:

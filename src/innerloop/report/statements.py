@@ -22,6 +22,7 @@ def statements(groups: list[dict[str, Any]], differences: list[dict[str, Any]]) 
         return []
     ordered = sorted(groups, key=lambda row: row["control"])
     said = [_lead(ordered[0])]
+    said += [_copying(row) for row in ordered if _may_be_copying(row)]
     said += [_control(row) for row in ordered[1:] if row["control"]]
     said += [_difference(row, groups) for row in differences if row["gain"]["mean"] is not None]
     if any(1 < row["gain"]["questions"] < _FEW_QUESTIONS for row in groups):
@@ -51,6 +52,24 @@ def _lead(row: dict[str, Any]) -> str:
         f"{subject} do not clearly move the answer loss: {over} it {moved}, "
         f"but the gain's {_interval(gain)} includes zero."
     )
+
+
+def _may_be_copying(row: dict[str, Any]) -> bool:
+    return row["written"] > 0 and not row["control"] and (row["gain"]["mean"] or 0) > 0
+
+
+def _copying(row: dict[str, Any]) -> str:
+    """How much of a group's gain came before the answer could be copied from the text."""
+    before = row["before"]
+    said = f"{_capital(_noun(row))}: {row['written']} of {row['trajectories']} write the answer itself"
+    if before["mean"] is None:
+        return f"{said}; what they gain before it is undefined."
+    if before["low"] is None:
+        return f"{said}; before it the gain is {signed(before['mean'])}; no interval, because {before['reason']}."
+    gain = f"before it the gain is {signed(before['mean'])} ({_interval(before)})"
+    if before["away_from_zero"] and before["mean"] > 0:
+        return f"{said}; {gain}, which copying it does not explain."
+    return f"{said}; {gain}, so the fall cannot be told from copying it."
 
 
 def _control(row: dict[str, Any]) -> str:

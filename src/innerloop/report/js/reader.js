@@ -74,8 +74,9 @@ section("reader", () => {
 
   function recolour() {
     if (!current?.curve) return;
-    for (const span of text.querySelectorAll("[data-k]")) span.className = tokenClass(current.curve, Number(span.dataset.k), scale());
-    byId("reader-key").replaceChildren(...rampKey(scale()));
+    const full = scale();
+    for (const span of text.querySelectorAll("[data-k]")) span.className = tokenClass(current.curve, Number(span.dataset.k), full);
+    byId("reader-key").replaceChildren(...rampKey(full));
   }
 
   const spanAt = (k) => text.querySelector(`[data-k="${k}"]`);

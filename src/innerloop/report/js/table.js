@@ -23,6 +23,7 @@ section("table", () => {
           number("start", "Start", "loss before the trajectory, nats per answer token"),
           number("end", "End", "loss after the trajectory, nats per answer token"),
           number("gain", "Gain", "start − end"),
+          number("before", "Before", "gain before the trajectory writes the answer itself; all of the gain where it never does"),
           { ...number("area", "Area", "mean loss over the normalised position"), cell: (row) => [...(row.spark ? [spark(row)] : []), fixed(row.area, 2)] },
           number("downward", "Downward", "share of steps that lower the loss"),
           number("trend", "Trend", "rank correlation of position and loss"),
