@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,7 +216,7 @@ def test_lines_are_the_curves_on_a_common_axis(make_run: MakeRun) -> None:
 
 
 def test_many_lines_are_thinned_but_all_are_averaged(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("innerloop.report.curves.MOST_LINES", 7)
+    monkeypatch.setattr(sys.modules[curves.__module__], "MOST_LINES", 7)
     asked, told, measured = made_up(questions=20, tokens=2, kinds=KINDS[:1])
     data = curves(view(make_run(asked, told, measured)))
     assert data is not None
