@@ -30,6 +30,7 @@ from transformers import AttentionInterface, PreTrainedModel
 NAME = "innerloop_shared_prefix"
 
 KeysValues = tuple[Float[Tensor, "kv_head token dim"], Float[Tensor, "kv_head token value_dim"]]
+_Own = tuple[Float[Tensor, "kv_head row dim"], Float[Tensor, "kv_head row value_dim"]]
 
 
 class UnsupportedAttentionError(NotImplementedError):
@@ -229,8 +230,8 @@ def _branches(
 
 
 def _rim(
-    group: Group, rim: Rim, folded: Tensor, prefix: KeysValues, own: KeysValues, scale: float
-) -> tuple[Tensor, Tensor]:
+    group: Group, rim: Rim, folded: Float[Tensor, "kv_head query dim"], prefix: KeysValues, own: _Own, scale: float
+) -> tuple[Float[Tensor, "kv_head query value_dim"], Float[Tensor, "kv_head query"]]:
     """Attention to the masked prefix keys and to the branch's own tokens: output and log-sum-exp."""
     kv_heads = folded.shape[0]
     branches, length = len(group.seen), group.length
@@ -263,7 +264,12 @@ def _rim(
     return out, lse.transpose(1, 2).reshape(kv_heads, shared * group.tokens)
 
 
-def _with_lse(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _with_lse(
+    query: Float[Tensor, "head query dim"],
+    key: Float[Tensor, "head key dim"],
+    value: Float[Tensor, "head key value_dim"],
+    scale: float,
+) -> tuple[Float[Tensor, "head query value_dim"], Float[Tensor, "head query"]]:
     """Unmasked attention, output and log-sum-exp over the keys, in the widest of the operands' and float32."""
     if _fused(query, value):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
