@@ -71,13 +71,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Rim:
-    """``edge`` and ``tail`` are the two ranges of prefix keys under the mask; the core lies between them."""
+    """``edge`` and ``tail`` are the two ranges of prefix keys under the mask; the core lies between them.
+
+    ``hidden`` says which of those keys, and then of the branch's own tokens, a token does not see.
+    """
 
     edge: slice
     core: slice
     tail: slice
-    hidden: Bool[Tensor, "branch token key"]
-    hidden_own: Bool[Tensor, "token token"]
+    hidden: Bool[Tensor, "branch token key_and_token"]
 
     @classmethod
     def of(cls, group: Group, window: int | None, device: torch.device) -> Rim:
@@ -91,13 +93,13 @@ class Rim:
         step = torch.arange(length)
         query = seen + step[None, :, None]
         hidden = (keys >= seen) | (keys <= query - reach)
-        own = step[:, None] - step[None, :]
+        distance = step[:, None] - step[None, :]
+        hidden_own = ((distance < 0) | (distance >= reach)).expand(len(group.seen), -1, -1)
         return cls(
             edge=slice(start, core_start),
             core=slice(core_start, first),
             tail=slice(first, last),
-            hidden=hidden.to(device),
-            hidden_own=((own < 0) | (own >= reach)).to(device),
+            hidden=torch.cat([hidden, hidden_own], dim=-1).to(device),
         )
 
 
@@ -238,26 +240,18 @@ def _rim(
     shared = folded.shape[1] // group.tokens
     keys, values = (torch.cat([x[:, rim.edge], x[:, rim.tail]], dim=1) for x in prefix)
 
-    own_key, own_value = (x.reshape(kv_heads, branches, length, -1) for x in own)
-    # heads and branch tokens side by side: kv_head × branch × (shared head · token) × dim
+    own_key, own_value = (x.reshape(kv_heads * branches, length, -1) for x in own)
+    # heads and branch tokens side by side: (kv_head · branch) × (shared head · token) × dim
     own_query = folded.view(kv_heads, shared, branches, length, -1).transpose(1, 2)
-    own_query = own_query.reshape(kv_heads, branches, shared * length, -1)
-    own_score = (own_query @ own_key.transpose(-1, -2)).view(kv_heads, branches, shared, length, length)
-    score = (folded @ keys.transpose(-1, -2)).view(kv_heads, shared, branches, length, -1).transpose(1, 2)
-
-    score = torch.cat(
-        [
-            score.masked_fill(rim.hidden[:, None], -math.inf),
-            own_score.masked_fill(rim.hidden_own, -math.inf),
-        ],
-        dim=-1,
-    )
-    score = _widen(score).mul_(scale)
-    lse = torch.logsumexp(score, dim=-1)
-    weight = (score - lse.unsqueeze(-1)).exp_().to(values.dtype)
+    own_query = own_query.reshape(kv_heads * branches, shared * length, -1)
+    own_score = _product(own_query, own_key, scale).view(kv_heads, branches, shared, length, length)
+    score = _product(folded, keys, scale).view(kv_heads, shared, branches, length, -1).transpose(1, 2)
+    score = _widen(torch.cat([score, own_score], dim=-1))
+    weight, lse = _softmax_with_lse(score.masked_fill_(rim.hidden[:, None], -math.inf))
+    weight = weight.to(values.dtype)
 
     split = keys.shape[1]
-    own_weight = weight[..., split:].reshape(kv_heads, branches, shared * length, length)
+    own_weight = weight[..., split:].reshape(kv_heads * branches, shared * length, length)
     out = (own_weight @ own_value).view(kv_heads, branches, shared, length, -1).transpose(1, 2)
     rim_weight = weight[..., :split].transpose(1, 2).reshape(kv_heads, shared * group.tokens, split)
     out = _widen(out.reshape(kv_heads, shared * group.tokens, -1)) + rim_weight @ values
@@ -276,10 +270,22 @@ def _with_lse(
             query[None], key[None], value[None], 0.0, False, attn_mask=None, scale=scale
         )
         return out[0], lse[0].view(query.shape[0], query.shape[1])
-    score = _widen(query @ key.transpose(-1, -2)).mul_(scale)
-    lse = torch.logsumexp(score, dim=-1)
-    weight = score.sub_(lse.unsqueeze(-1)).exp_()
+    weight, lse = _softmax_with_lse(_widen(_product(query, key, scale)))
     return weight.to(value.dtype) @ value, lse
+
+
+def _product(query: Tensor, key: Tensor, scale: float) -> Tensor:
+    """Scaled scores, batch × query × key, the scale inside the product."""
+    return torch.baddbmm(query.new_zeros(1, 1, 1), query, key.transpose(1, 2), beta=0, alpha=scale)
+
+
+def _softmax_with_lse(score: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the last dimension and the log-sum-exp, which any visible key gives: score − log weight.
+
+    The key of the largest weight does so without loss. Each row sees some key.
+    """
+    weight = torch.softmax(score, dim=-1)
+    return weight, score.amax(dim=-1) - weight.amax(dim=-1).log()
 
 
 def _fused(query: Tensor, value: Tensor) -> bool:

@@ -147,7 +147,7 @@ def _logits(
 
 
 # Small rows keep a layer's activations in the processor's cache; a GPU wants to be filled.
-_CPU_ROW, _GPU_ROW = 320, 8192
+_CPU_ROW, _GPU_ROW = 480, 8192
 _CPU_PREFIX, _GPU_PREFIX = 1024, 32768
 
 

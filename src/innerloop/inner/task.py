@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,5 +48,5 @@ def answer_losses(
 ) -> Float[Tensor, "*batch"]:
     """Mean −log p of the answer's tokens in nats (RaML alg. 3); the log-softmax is taken in float32 or wider."""
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    picked = logits.gather(-1, answer.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-    return (torch.logsumexp(logits, dim=-1) - picked).mean(dim=-1)
+    target = answer.expand(logits.shape[:-1])
+    return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view(target.shape).mean(dim=-1)
