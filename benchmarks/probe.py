@@ -4,10 +4,11 @@
     python benchmarks/probe.py --lengths 128 --rounds 1
     python benchmarks/probe.py --shape 7b --lengths 8192 --device cuda    # a random model of 7B shape
 
-Each round takes another real chain of thought, and within a round the methods follow each other closely, since the
-speed of shared machines drifts: ratios are formed per round, and their medians and ranges shown. Methods that would
-take too long are timed on a random subset of the positions, one from each of as many equal parts of the trajectory,
-and extrapolated to all n + 1; such figures carry a ~.
+Each round takes another real chain of thought. The speed of shared machines drifts within seconds, so the other
+methods and the matrix products are run in the pauses between the rows of one probe, spread over all of it, and the
+probe's clock is stopped meanwhile. Ratios are formed per round, and their medians and ranges shown. The other methods
+are timed on a random subset of the positions, one from each of as many equal parts of the trajectory, and
+extrapolated to all n + 1; such figures carry a ~.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import argparse
 import itertools
 import logging
 import os
+import statistics
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -34,6 +38,7 @@ SEVEN_B = {
     "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768,
 }  # fmt: skip
 MIB = 2**20
+JUDGE_BATCH = 8
 
 
 def branch_of(loaded: LoadedModel, item: ProbeItem) -> tuple[list[int], list[int]]:
@@ -68,80 +73,128 @@ def subset(n: int, count: int, seed: int) -> list[int]:
     return [int(generator.integers(a, b)) for a, b in itertools.pairwise(edges)]
 
 
-def run_loop(loaded: LoadedModel, item: ProbeItem, chosen: Sequence[int]) -> float:
-    """A loop with a KV cache, the strongest that one would write by hand: token i, suffix and answer in one forward.
+def run_loop(loaded: LoadedModel, item: ProbeItem, position: int) -> float:
+    """Seconds of one position in a loop with a KV cache, the strongest that one would write by hand.
 
-    Seconds for the chosen positions; the cache up to each of them is filled before the clock starts.
+    Token i, suffix and answer go into one forward; the cache up to token i is filled before the clock starts.
     """
     branch, answer = branch_of(loaded, item)
-    taken = 0.0
-    for i in chosen:
-        cache = DynamicCache(config=loaded.model.config)
-        context = [*item.prompt, *item.trajectory[:i]]
-        fed = torch.tensor([context[-1:] + branch], device=loaded.device)
+    cache = DynamicCache(config=loaded.model.config)
+    context = [*item.prompt, *item.trajectory[:position]]
+    fed = torch.tensor([context[-1:] + branch], device=loaded.device)
+    target = torch.tensor(answer, device=loaded.device)
 
-        def look(cache: DynamicCache = cache, fed: torch.Tensor = fed) -> None:
-            logits = loaded.model(input_ids=fed, past_key_values=cache, logits_to_keep=len(answer)).logits
-            torch.log_softmax(logits.float(), dim=-1)
-            cache.crop(-len(branch))
+    def look() -> None:
+        logits = loaded.model(input_ids=fed, past_key_values=cache, logits_to_keep=len(answer)).logits
+        torch.nn.functional.cross_entropy(logits[0].float(), target)
+        cache.crop(-len(branch))
 
-        with torch.inference_mode():
-            before = torch.tensor([context[:-1]], device=loaded.device)
-            loaded.model(input_ids=before, past_key_values=cache, logits_to_keep=1)
-            taken += seconds(look, loaded.device)
-    return taken
+    with torch.inference_mode():
+        before = torch.tensor([context[:-1]], device=loaded.device)
+        loaded.model(input_ids=before, past_key_values=cache, logits_to_keep=1)
+        return seconds(look, loaded.device)
 
 
 def run_judge(loaded: LoadedModel, item: ProbeItem, chosen: Sequence[int]) -> float:
-    """lm-eval's log-likelihoods of the same contexts and answers, in batches of 8."""
+    """Seconds of lm-eval's log-likelihoods of the same contexts and answers, in one batch."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     from lm_eval.models.huggingface import HFLM
 
-    judge = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=8, max_length=8192)
+    judge = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=8, max_length=32768)
     answer = loaded.answer_ids(item.answer)
     requests = [(("", ""), [*item.prompt, *item.trajectory[:i], *loaded.suffix_ids], answer) for i in chosen]
     return seconds(lambda: judge._loglikelihood_tokens(requests, disable_tqdm=True), loaded.device)
 
 
+@dataclass
+class Pauses:
+    """What runs between the rows of a probe: the other methods on chosen positions, and matrix products."""
+
+    loaded: LoadedModel
+    item: ProbeItem
+    chosen: Sequence[int]
+    baselines: Sequence[str]
+    paper: float = 0.0  # seconds on the chosen positions
+    loop: float = 0.0
+    judge: float = 0.0
+    taken: float = 0.0  # seconds of all pauses
+    losses: dict[int, float] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+    _done: int = 0
+    _next: int = 0
+
+    def __call__(self, positions: int) -> None:
+        """Called by the probe after each row; does a share of the work that keeps up with the probe's progress."""
+        start = time.perf_counter()
+        model, own = self.loaded.model, self.loaded.model.config._attn_implementation
+        model.set_attn_implementation("sdpa")
+        self._done += positions
+        self.rates.append(matmul_rate(self.loaded.dtype, self.loaded.device, repeats=1))
+        due = round(len(self.chosen) * self._done / (len(self.item.trajectory) + 1))
+        while self._next < due:
+            self._position(self._next)
+            self._next += 1
+        model.set_attn_implementation(own)
+        self.taken += time.perf_counter() - start
+
+    def _position(self, index: int) -> None:
+        position = self.chosen[index]
+        plain: list[Curve] = []
+        self.paper += seconds(
+            lambda: plain.extend(probe(self.loaded, [self.item], every=(position,), method="plain")),
+            self.loaded.device,
+        )
+        self.losses[position] = plain[0].loss[0]
+        if "loop" in self.baselines:
+            self.loop += run_loop(self.loaded, self.item, position)
+        if "lm-eval" in self.baselines and (index + 1) % JUDGE_BATCH == 0:
+            self.judge += run_judge(self.loaded, self.item, self.chosen[index + 1 - JUDGE_BATCH : index + 1])
+
+
 def run_round(
     loaded: LoadedModel, item: ProbeItem, chosen: Sequence[int], baselines: Sequence[str], exact: dict[str, Curve]
 ) -> dict[str, float]:
-    """One chain: ours between two measurements of the matrix-product rate, then the others.
-
-    ``exact`` keeps the float32 curves, which lower precisions are compared with.
-    """
-    figures: dict[str, float] = {}
+    """One chain. ``exact`` keeps the float32 curves, which lower precisions are compared with."""
     n = len(item.trajectory)
-    whole = (n + 1) / len(chosen)
-    on_cpu = loaded.device.type == "cpu"
-    rate = matmul_rate(loaded.dtype, loaded.device)
-    if on_cpu:
-        reset_peak()
-    before = resident_bytes("VmRSS")
-    curves = []
-    ours = seconds(lambda: curves.extend(probe(loaded, [item])), loaded.device)
-    if on_cpu:
-        kept = (len(item.prompt) + n) * cache_bytes(loaded.model.config, loaded.dtype.itemsize)
-        figures["peak"] = (resident_bytes("VmHWM") - before - kept) / MIB
-    rate = max(rate, matmul_rate(loaded.dtype, loaded.device))
-    figures["seconds"] = ours
-    figures["rate"] = needed_operations(loaded, item) / ours / 1e9
-    figures["fraction"] = needed_operations(loaded, item) / ours / rate
-
-    plain = []
-    taken = seconds(lambda: plain.extend(probe(loaded, [item], every=tuple(chosen), method="plain")), loaded.device)
-    figures["paper"] = taken * whole / ours
-    figures["error"] = max(abs(a - curves[0].loss[i]) for a, i in zip(plain[0].loss, chosen, strict=True))
+    pauses = Pauses(loaded, item, chosen, baselines)
+    curves: list[Curve] = []
+    taken = seconds(lambda: curves.extend(probe(loaded, [item], on_progress=pauses)), loaded.device)
+    ours = taken - pauses.taken
+    [curve] = curves
+    operations = needed_operations(loaded, item)
+    all_positions = (n + 1) / len(chosen) / ours
+    figures = {
+        "seconds": ours,
+        "rate": operations / ours / 1e9,
+        "fraction": operations / ours / statistics.median(pauses.rates),
+        "paper": pauses.paper * all_positions,
+        "error": max(abs(loss - curve.loss[i]) for i, loss in pauses.losses.items()),
+    }
     if "loop" in baselines:
-        figures["loop"] = run_loop(loaded, item, chosen) * whole / ours
+        figures["loop"] = pauses.loop * all_positions
     if "lm-eval" in baselines:
-        figures["judge"] = run_judge(loaded, item, chosen) * whole / ours
+        figures["judge"] = pauses.judge * all_positions
+    key = f"{item.trajectory_id} {n}"
     if loaded.dtype == torch.float32:
-        exact[f"{item.trajectory_id} {n}"] = curves[0]
-    elif (reference := exact.get(f"{item.trajectory_id} {n}")) is not None:
-        figures["float32"] = float(np.abs(np.subtract(curves[0].loss, reference.loss)).mean())
-    log(f"  {item.trajectory_id}: n = {n}, {ours:.1f} s, {figures['fraction']:.2f} of the matrix-product rate")
+        exact[key] = curve
+    elif key in exact:
+        figures["float32"] = float(np.abs(np.subtract(curve.loss, exact[key].loss)).mean())
+    log(f"  {item.trajectory_id}: {ours:.1f} s, {figures['fraction']:.2f} of the matrix-product rate")
     return figures
+
+
+def peak_beside(loaded: LoadedModel, item: ProbeItem) -> float:
+    """Peak memory of a probe in MiB, beside the weights and the trajectory's keys and values."""
+    kept = (len(item.prompt) + len(item.trajectory)) * cache_bytes(loaded.model.config, loaded.dtype.itemsize)
+    if loaded.device.type == "cuda":
+        before = torch.cuda.memory_allocated(loaded.device)
+        torch.cuda.reset_peak_memory_stats(loaded.device)
+        list(probe(loaded, [item]))
+        return (torch.cuda.max_memory_allocated(loaded.device) - before - kept) / MIB
+    before = resident_bytes("VmRSS")
+    reset_peak()
+    list(probe(loaded, [item]))
+    return (resident_bytes("VmHWM") - before - kept) / MIB
 
 
 def random_model(dtype: torch.dtype, device: str, like: LoadedModel) -> LoadedModel:
@@ -182,7 +235,7 @@ def main() -> None:
             log(f"{loaded.name}, {dtype}, {n} tokens")
             figures: dict[str, list[float]] = defaultdict(list)
             items = list(chains(loaded, n, options.rounds))
-            list(probe(loaded, items[:1], every=(0, 1)))  # warm up
+            figures["peak"].append(peak_beside(loaded, items[0]))  # warms up, too
             for round_, item in enumerate(items):
                 chosen = subset(n, options.positions, round_)
                 for name, value in run_round(loaded, item, chosen, options.baselines, exact).items():
@@ -224,7 +277,7 @@ def _row(n: int, figures: dict[str, list[float]]) -> list[str]:
         ratio("judge"),
         spread(figures["rate"], 0),
         spread(figures["fraction"], 2),
-        spread(figures["peak"], 0) if figures["peak"] else "–",
+        spread(figures["peak"], 0),
         f"{max(figures['error']):.1e}",
         f"{max(figures['float32']):.2f}" if figures["float32"] else "–",
     ]
