@@ -24,9 +24,9 @@ class DemoSettings(OutputSettings):
     """How large the demonstration is. The defaults take about two minutes on two cores."""
 
     model: str = field(default="smollm2", metadata=about("A model's name, as in the other commands."))
-    limit: int = field(default=10, metadata=about("Questions, made by reasoning-gym's gsm_symbolic family."))
+    limit: int = field(default=8, metadata=about("Questions, made by reasoning-gym's gsm_symbolic family."))
     samples: int = field(default=1, metadata=about("The model's own trajectories per question."))
-    max_tokens: int = field(default=160, metadata=about("Length at which a sample is cut off."))
+    max_tokens: int = field(default=120, metadata=about("Length at which a sample is cut off."))
     every: int | Literal["all", "sentence"] = field(
         default="all", metadata=about("Measure at every N-th token, at sentence ends, or at all tokens.")
     )
