@@ -30,7 +30,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-OPENS_WITHIN = 3.0  # seconds, 200 trajectories of 300 tokens
 HOSTILE = (
     "<script>document.title='owned'</script></script><!--<script><img src=x onerror=\"document.title='owned'\">"
     "{{7*7}}<b>bold</b>\x00\x07\u202etxet\u2066\x85&lt;"
@@ -306,37 +305,11 @@ def test_scripts_show_symbols_like_the_library(small: Path, open_page: Open, mak
     assert tab.locator("#reader-aside .quote").text_content() == visible(everything)
 
 
-def test_two_hundred_trajectories_open_quickly(make_run: MakeRun, open_page: Open) -> None:
-    file = report.write(make_run(*made_up(questions=40, tokens=300)))
-    times = []
-    for _ in range(3):  # the best of three: another process may hold the machine for a moment
-        tab = open_page(file)
-        times.append(tab.evaluate("performance.now()") / 1000)
-        if times[-1] < OPENS_WITHIN:
-            break
-    assert tab.locator("#table-grid tbody [data-i]").count() == 200
-    assert min(times) < OPENS_WITHIN, times
-
-
-def test_a_long_trajectory_costs_little_to_open_and_read(make_run: MakeRun, open_page: Open) -> None:
+def test_a_long_trajectory_can_be_skipped_where_it_is_off_the_screen(make_run: MakeRun, open_page: Open) -> None:
+    """How long pages take is measured by benchmarks/page.py."""
     tab = open_page(report.write(make_run(*made_up(questions=2, tokens=6000, kinds=((Source.SOLUTION, None, 0.5),)))))
     assert tab.locator("#reader-text [data-k]").count() == 6000
-    assert tab.locator("#reader-text .chunk").count() > 10  # what is off the screen can be skipped
-    tab.locator("#reader-text").scroll_into_view_if_needed()
-    frames = tab.evaluate(
-        """async () => {
-          const box = document.getElementById("reader-text"), times = [];
-          let before = performance.now();
-          for (let i = 0; i < 60; i++) {
-            box.scrollTop += 120;
-            await new Promise(requestAnimationFrame);
-            times.push(performance.now() - before);
-            before = performance.now();
-          }
-          return times.sort((a, b) => a - b);
-        }"""
-    )
-    assert frames[len(frames) // 2] < 50, "half of the frames take longer than a twentieth of a second"
+    assert tab.locator("#reader-text .chunk").count() > 10
 
 
 def test_thousands_of_rows_are_drawn_where_one_looks(make_run: MakeRun, open_page: Open) -> None:
