@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from innerloop.errors import InputError
 from innerloop.inner import attention, shared
-from innerloop.inner.probe import SUPPORTED, beliefs, position_count, probe
+from innerloop.inner.beliefs import beliefs
+from innerloop.inner.probe import SUPPORTED, position_count, probe
 from innerloop.inner.shared import Budget
 from innerloop.testing import ARCHITECTURES, tiny
 

@@ -224,7 +224,7 @@ def test_a_limit_below_one_is_an_error(tmp_path, limit):
         ("q.csv", b"question,answer\nx,1\ny,\xe9\n", r"q\.csv, line 3: not UTF-8 text"),
         ("q.csv", 'question,answer\nx,"' + "a" * 200_000 + '"\n', r"q\.csv, line 2: not CSV \(field larger"),
         ("q.parquet", "no parquet", r"q\.parquet: not a whole Parquet file"),
-        ("q.txt", GOOD, r"q\.txt: cannot read questions from '\.txt'; use \.jsonl, \.json, \.csv, \.parquet"),
+        ("q.txt", GOOD, r"q\.txt: cannot read '\.txt' files; use \.jsonl, \.json, \.csv, \.parquet"),
     ],
 )
 def test_faults_are_told_in_one_line(tmp_path, name, content, message):

@@ -14,12 +14,12 @@ import pytest
 from innerloop.errors import InputError
 from innerloop.evaluate.statistics import mean_interval
 from innerloop.inner.summary import summarise
+from innerloop.inner.written import gain_before, written
 from innerloop.report.curves import curves
 from innerloop.report.data import SECTIONS, collect
 from innerloop.report.headline import headline
 from innerloop.report.statements import statements
 from innerloop.report.view import view
-from innerloop.report.written import gain_before, written
 from innerloop.schema import Curve, Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.testing.runs import KINDS, MODEL, curve, made_up
 

@@ -91,21 +91,6 @@ def position_count(loaded: LoadedModel, item: ProbeItem, every: Every = "all") -
     return len(positions(every, item.trajectory, loaded.decode))
 
 
-def beliefs(curve: Curve, *, per_token: bool = False) -> Float[np.ndarray, "position candidate"]:
-    """The belief over candidate answers at each position: p(a_c | t≤ᵢ) normalised over the candidates.
-
-    By default a candidate counts with the probability of all its tokens; with ``per_token`` with that of its mean
-    token, which does not favour short answers.
-    """
-    if not curve.candidates:
-        raise InputError(f"{curve.trajectory_id}: the curve has no candidates; probe with candidates first")
-    logit = -np.asarray(curve.candidate_losses, dtype=np.float64)
-    if not per_token:
-        logit = logit * np.asarray(curve.candidate_tokens)
-    weight = np.exp(logit - logit.max(axis=1, keepdims=True))
-    return weight / weight.sum(axis=1, keepdims=True)
-
-
 def _task(loaded: LoadedModel, item: ProbeItem, every: Every) -> Task:
     """An item's tokens, checked against what the model can hold."""
     if not item.prompt:

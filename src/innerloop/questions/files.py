@@ -38,7 +38,7 @@ def rows(path: Path) -> Iterator[Row]:
         where = "" if path.parent.is_dir() else f" (there is no folder {path.parent})"
         raise InputError(f"{path}: no such file{where}{nearest(path.name, siblings) or '; check the path'}")
     if reader is None:
-        raise InputError(f"{path}: cannot read questions from '{path.suffix}'; use {', '.join(READERS)}")
+        raise InputError(f"{path}: cannot read '{path.suffix}' files; use {', '.join(READERS)}")
     if not path.is_file():
         raise InputError(f"{path}: is a folder; name a file in it")
     try:
@@ -66,7 +66,7 @@ def _json(path: Path) -> Iterator[Row]:
         return
     table = _parse(text, path, 1, "write a list of objects, or one object per line and name it .jsonl")
     if not isinstance(table, list):
-        raise InputError(f"{path}: not a list but a {type(table).__name__}; write a list of objects, one per question")
+        raise InputError(f"{path}: not a list but a {type(table).__name__}; write a list of objects, one per row")
     yield from numbered(table, str(path))
 
 

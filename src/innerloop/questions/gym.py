@@ -25,6 +25,7 @@ from urllib.parse import unquote
 from innerloop.errors import InputError
 from innerloop.questions import gym_entry
 from innerloop.questions.nearest import nearest
+from innerloop.questions.rows import check_limit
 from innerloop.schema import Question
 
 logger = logging.getLogger("innerloop.questions")
@@ -47,8 +48,7 @@ def load(source: str, limit: int | None = None, seed: int = 0) -> list[Question]
     question, are left out with a warning.
     """
     family, parameters = parse(source)
-    if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}: give a number of questions from 1 up, or leave it out to take all")
+    check_limit(limit)
     parameters = {"size": str(max(SIZE, limit or 0)), "seed": str(seed)} | parameters
     with contextlib.redirect_stdout(sys.stderr):  # some families print dots while they are made
         dataset = create(family, parameters)

@@ -22,8 +22,7 @@ def collect(rows: Iterable[Row], prefix: str, limit: int | None) -> list[Questio
 
     Rows after the limit are not looked at. ``InputError`` for a row that is no question and for an id met twice.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}: give a number of questions from 1 up, or leave it out to take all")
+    check_limit(limit)
     questions: list[Question] = []
     seen: dict[str, str] = {}
     for number, (where, row) in enumerate(rows):
@@ -37,6 +36,12 @@ def collect(rows: Iterable[Row], prefix: str, limit: int | None) -> list[Questio
         if len(questions) == limit:
             break
     return questions
+
+
+def check_limit(limit: int | None) -> None:
+    """``InputError`` for a limit that takes nothing."""
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}: give a number of questions from 1 up, or leave it out to take all")
 
 
 def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:

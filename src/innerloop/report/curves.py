@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.evaluate.groups import Group
 from innerloop.evaluate.statistics import mean_interval
-from innerloop.report.view import Entry, Group, View, rounded
+from innerloop.report.view import Entry, View, rounded
 from innerloop.schema import Curve
 
 LINE_POINTS = 101

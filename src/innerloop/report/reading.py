@@ -9,11 +9,12 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from innerloop.inner.beliefs import beliefs
 from innerloop.inner.summary import Summary
+from innerloop.inner.written import gain_before, written
 from innerloop.report.curves import sparkline
 from innerloop.report.view import Entry, View, rounded
-from innerloop.report.written import gain_before, written
-from innerloop.schema import Curve, Source
+from innerloop.schema import Source
 
 _LOSS_DIGITS = 5  # the losses are float32, exact to about 1e-4
 
@@ -67,7 +68,7 @@ def reader_block(entry: Entry, probed_model: str | None) -> dict[str, Any]:
         "loss": rounded(curve.loss, _LOSS_DIGITS),
         "answer_tokens": curve.answer_tokens,
         "candidates": curve.candidates,
-        "beliefs": [rounded(row, 4) for row in _beliefs(curve)],
+        "beliefs": [rounded(row, 4) for row in beliefs(curve).tolist()] if curve.candidates else [],
     }
     return block
 
@@ -91,18 +92,6 @@ def _row(entry: Entry, question: int, group: int) -> dict[str, Any]:
         row["before"] = rounded([gain_before(entry.question.answer, entry.curve)], 4)[0]
         row["spark"] = sparkline(entry.curve)
     return row
-
-
-def _beliefs(curve: Curve) -> list[list[float]]:
-    """p(candidate | t≤ᵢ) normalised over the candidates, one row per measured position."""
-    if not curve.candidates:
-        return []
-    beliefs = []
-    for losses in curve.candidate_losses:
-        logits = [-loss * count for loss, count in zip(losses, curve.candidate_tokens, strict=True)]
-        weights = [math.exp(logit - max(logits)) for logit in logits]
-        beliefs.append([weight / sum(weights) for weight in weights])
-    return beliefs
 
 
 def _scale(view: View) -> float:

@@ -181,12 +181,13 @@ def write_questions(run: Run, questions: Sequence[Question]) -> None:
         run.write("questions", Question.to_table(questions))
 
 
-def numbers(path: Path) -> dict[str, Any]:
-    """The aggregate over a run folder as the page shows it: ``groups``, ``differences``, ``statements``."""
-    from innerloop.report.headline import headline
-    from innerloop.report.view import view
+def numbers(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The aggregate over a run folder, as the page shows it too: ``groups`` and ``differences``."""
+    from innerloop.evaluate.aggregate import aggregate
+    from innerloop.evaluate.plain import rows
 
-    return headline(view(path))
+    run = Run.open(path)
+    return rows(aggregate(run.curves(), run.trajectories(), run.questions()))
 
 
 class Shards(Generic[RecordT]):
