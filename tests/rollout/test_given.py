@@ -82,6 +82,7 @@ GOOD = {"question_id": "a", "text": "x"}
         ({"question_id": "a"}, r"line 2: no text;"),
         ({"question_id": "a", "text": "  "}, r"line 2: the text is empty"),
         ({"question_id": "a", "text": ["x"]}, r"line 2: text is a list"),
+        ({"question_id": "a", "text": "x \ud800"}, r"line 2: text holds half a character"),
         ({"question_id": "a", "text": "x", "correct": "perhaps"}, r"line 2: correct is 'perhaps'; write true or false"),
         ({"question_id": "a", "text": "x", "sample": -1}, r"line 2: sample is '-1'"),
         ({"question_id": "a", "text": "x", "mode": "loud"}, r"line 2: mode is 'loud'; write plain, thinking"),

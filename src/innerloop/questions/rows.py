@@ -50,8 +50,8 @@ def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
         raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
     if any(not isinstance(name, str) for name in row):
         raise InputError(f"{where}: more cells than the header has columns; quote the cells that contain commas")
-    question = _text(row, "question", where)
-    answer = _text(row, "answer", where)
+    question = text_in(row, "question", where)
+    answer = text_in(row, "answer", where)
     for name, value in (("question", question), ("answer", answer)):
         if value is None:
             raise InputError(f"{where}: no {name}{_alias(name, row)}; every row needs a question and an answer")
@@ -87,13 +87,15 @@ def scalar_text(value: Any) -> str | None:
     return str(value)
 
 
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))  # NaN: a table's way to say nothing
+def missing(value: Any) -> bool:
+    """Whether a row's field says nothing; NaN is a table's way to do so."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
+def text_in(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    """A field as text, None where it says nothing. ``InputError`` for one that is no text and for half characters."""
     value = row.get(name)
-    if _missing(value):
+    if missing(value):
         return None
     text = scalar_text(value)
     if text is None:
@@ -111,7 +113,7 @@ def _whole(text: str, name: str, where: str) -> str:
 
 
 def _optional(row: Mapping[str, Any], name: str, where: str) -> str | None:
-    text = _text(row, name, where)
+    text = text_in(row, name, where)
     return text if text and text.strip() else None
 
 
@@ -125,7 +127,7 @@ def _alias(name: str, row: Mapping[str, Any]) -> str:
 
 def _candidates(value: Any, where: str) -> tuple[str, ...]:
     """A list of texts or numbers; in a CSV cell the list stands as JSON."""
-    if _missing(value) or value == "":
+    if missing(value) or value == "":
         return ()
     if isinstance(value, str):
         try:
@@ -139,9 +141,9 @@ def _candidates(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _metadata(row: Mapping[str, Any], where: str) -> str | None:
-    extra = {name: value for name, value in row.items() if name not in FIELDS and not _missing(value)}
+    extra = {name: value for name, value in row.items() if name not in FIELDS and not missing(value)}
     own = row.get("metadata")
-    if _missing(own) or own == "":
+    if missing(own) or own == "":
         return _json(extra) if extra else None
     if isinstance(own, str) and not extra:
         return own

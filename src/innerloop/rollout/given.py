@@ -10,7 +10,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.questions import files
 from innerloop.questions.nearest import nearest
-from innerloop.questions.rows import scalar_text
+from innerloop.questions.rows import missing, scalar_text, text_in
 from innerloop.schema import Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.store import Run
 
@@ -141,26 +141,17 @@ def _from_row(row: Mapping[str, Any], where: str, question_id: str, number: int)
 
 
 def _required(row: Mapping[str, Any], name: str, where: str) -> str:
-    value = row.get(name)
-    if value is None or value != value:  # NaN is a table's way to say nothing
+    text = text_in(row, name, where)
+    if text is None:
         others = [field for field in row if isinstance(field, str)]
         raise InputError(f"{where}: no {name}; every row needs a question_id and a text{nearest(name, others)}")
-    text = scalar_text(value)
-    if text is None:
-        raise InputError(f"{where}: {name} is a {type(value).__name__}; write it as text in quotes")
     if not text.strip():
         raise InputError(f"{where}: the {name} is empty; fill it in or take the row out")
     return text
 
 
 def _optional(row: Mapping[str, Any], name: str, where: str) -> str | None:
-    value = row.get(name)
-    if value is None or value != value or value == "":
-        return None
-    text = scalar_text(value)
-    if text is None:
-        raise InputError(f"{where}: {name} is a {type(value).__name__}; write it as text in quotes")
-    return text
+    return text_in(row, name, where) or None
 
 
 def _mode(row: Mapping[str, Any], where: str) -> Mode:
@@ -171,7 +162,7 @@ def _mode(row: Mapping[str, Any], where: str) -> Mode:
 
 
 def _correct(value: Any, where: str) -> bool | None:
-    if value is None or value != value or value == "":
+    if missing(value) or value == "":
         return None
     truth = _TRUTH.get(str(value).strip().lower().removesuffix(".0"))
     if truth is None:
@@ -180,7 +171,7 @@ def _correct(value: Any, where: str) -> bool | None:
 
 
 def _sample(value: Any, number: int, where: str) -> int:
-    if value is None or value != value or value == "":
+    if missing(value) or value == "":
         return number
     text = scalar_text(value) or ""
     if not (text.isascii() and text.isdigit() and int(text) < 2**31):
