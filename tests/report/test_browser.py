@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def browser() -> Iterator[Any]:
         started = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield started
         started.close()
+
+
+def until(tab: Any, expression: str, *, seconds: float = 10) -> None:
+    """Wait until a JavaScript expression holds; playwright's own wait is barred by the policy of the page."""
+    deadline = time.monotonic() + seconds
+    while not tab.evaluate(expression):
+        assert time.monotonic() < deadline, f"still not so: {expression}"
+        tab.wait_for_timeout(20)
 
 
 @pytest.fixture
@@ -229,7 +238,7 @@ def test_a_click_on_a_line_opens_it(small: Path, open_page: Open) -> None:
     tab.locator("#popover").wait_for(state="visible")
     shown = note(tab).splitlines()[0]
     tab.mouse.click(spot["x"], spot["y"])
-    tab.wait_for_function("location.hash.startsWith('#t=')")
+    until(tab, "location.hash.startsWith('#t=')")
     assert tab.locator("#reader-name").inner_text() == shown
 
 
@@ -242,14 +251,14 @@ def test_groups_can_be_hidden_and_lines_smoothed(small: Path, open_page: Open) -
     )
     before, noise = tab.evaluate(count), tab.evaluate(rough)
     tab.locator("#curves-legend button").first.click()
-    tab.wait_for_function(f"{count} === {before - 3}")  # its lines, its band, its mean
+    until(tab, f"{count} === {before - 3}")  # its lines, its band, its mean
     assert tab.locator("#curves-legend button").first.get_attribute("aria-pressed") == "false"
     tab.locator("#curves-legend button").first.click()
-    tab.wait_for_function(f"{count} === {before}")
+    until(tab, f"{count} === {before}")
     tab.locator("#curves-smooth").check()
-    tab.wait_for_function(f"{rough} < {noise / 2}")
+    until(tab, f"{rough} < {noise / 2}")
     tab.locator("#curves-change").check()
-    tab.wait_for_function("Math.abs(document.getElementById('curves-plot').data[0].y[0]) < 0.5")
+    until(tab, "Math.abs(document.getElementById('curves-plot').data[0].y[0]) < 0.5")
 
 
 @pytest.mark.parametrize("figure", ["headline", "curves", "reader"])
@@ -348,7 +357,7 @@ def test_the_theme_button_overrides_the_system(small: Path, open_page: Open) -> 
     assert tab.evaluate(paper) != dark
     tab.locator("#theme").click()
     assert tab.evaluate(paper) == dark
-    tab.wait_for_function(f"document.getElementById('curves-plot').layout.paper_bgcolor === {paper}")
+    until(tab, f"document.getElementById('curves-plot').layout.paper_bgcolor === {paper}")
 
 
 def test_focus_is_seen_and_the_first_stop_skips_ahead(small: Path, open_page: Open) -> None:
