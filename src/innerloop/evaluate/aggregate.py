@@ -1,7 +1,7 @@
 """Summary numbers of curves averaged over questions, group by group, and the differences that matter.
 
 Every mean counts each question once and comes with a bootstrap interval over questions (`statistics`). The page,
-``--json`` and the tables show these numbers and no others (`innerloop.evaluate.plain`).
+``--json`` and the tables show these numbers and no others (`innerloop.evaluate.rows`).
 """
 
 from __future__ import annotations

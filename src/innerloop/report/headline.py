@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from innerloop.evaluate.aggregate import aggregate
-from innerloop.evaluate.plain import rows
+from innerloop.evaluate.rows import rows
 from innerloop.report.statements import statements
 from innerloop.report.view import Entry, View
 from innerloop.schema import Status

@@ -184,7 +184,7 @@ def write_questions(run: Run, questions: Sequence[Question]) -> None:
 def numbers(path: Path) -> dict[str, list[dict[str, Any]]]:
     """The aggregate over a run folder, as the page shows it too: ``groups`` and ``differences``."""
     from innerloop.evaluate.aggregate import aggregate
-    from innerloop.evaluate.plain import rows
+    from innerloop.evaluate.rows import rows
 
     run = Run.open(path)
     return rows(aggregate(run.curves(), run.trajectories(), run.questions()))
