@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
 from innerloop.inner.probe import ProbeItem, probe
@@ -73,25 +74,32 @@ def subset(n: int, count: int, seed: int) -> list[int]:
     return [int(generator.integers(a, b)) for a, b in itertools.pairwise(edges)]
 
 
-def run_loop(loaded: LoadedModel, item: ProbeItem, position: int) -> float:
-    """Seconds of one position in a loop with a KV cache, the strongest that one would write by hand.
+def run_loop(loaded: LoadedModel, item: ProbeItem, position: int, *, merged: bool) -> float:
+    """Seconds of one position in a loop with a KV cache, filled up to the token before when the clock starts.
 
-    Token i, suffix and answer go into one forward; the cache up to token i is filled before the clock starts.
+    The usual loop reads token i in one forward and looks at the answer in a second one; the strongest that one would
+    write by hand merges the two.
     """
     branch, answer = branch_of(loaded, item)
     cache = DynamicCache(config=loaded.model.config)
     context = [*item.prompt, *item.trajectory[:position]]
-    fed = torch.tensor([context[-1:] + branch], device=loaded.device)
     target = torch.tensor(answer, device=loaded.device)
 
+    def feed(tokens: list[int]) -> Tensor:
+        ids = torch.tensor([tokens], device=loaded.device)
+        return loaded.model(input_ids=ids, past_key_values=cache, logits_to_keep=len(answer)).logits
+
     def look() -> None:
-        logits = loaded.model(input_ids=fed, past_key_values=cache, logits_to_keep=len(answer)).logits
+        if merged:
+            logits = feed(context[-1:] + branch)
+        else:
+            feed(context[-1:])
+            logits = feed(branch)
         torch.nn.functional.cross_entropy(logits[0].float(), target)
         cache.crop(-len(branch))
 
     with torch.inference_mode():
-        before = torch.tensor([context[:-1]], device=loaded.device)
-        loaded.model(input_ids=before, past_key_values=cache, logits_to_keep=1)
+        feed(context[:-1])
         return seconds(look, loaded.device)
 
 
@@ -116,6 +124,7 @@ class Pauses:
     baselines: Sequence[str]
     paper: float = 0.0  # seconds on the chosen positions
     loop: float = 0.0
+    merged: float = 0.0
     judge: float = 0.0
     taken: float = 0.0  # seconds of all pauses
     losses: dict[int, float] = field(default_factory=dict)
@@ -146,7 +155,8 @@ class Pauses:
         )
         self.losses[position] = plain[0].loss[0]
         if "loop" in self.baselines:
-            self.loop += run_loop(self.loaded, self.item, position)
+            self.loop += run_loop(self.loaded, self.item, position, merged=False)
+            self.merged += run_loop(self.loaded, self.item, position, merged=True)
         if "lm-eval" in self.baselines and (index + 1) % JUDGE_BATCH == 0:
             self.judge += run_judge(self.loaded, self.item, self.chosen[index + 1 - JUDGE_BATCH : index + 1])
 
@@ -172,6 +182,7 @@ def run_round(
     }
     if "loop" in baselines:
         figures["loop"] = pauses.loop * all_positions
+        figures["merged"] = pauses.merged * all_positions
     if "lm-eval" in baselines:
         figures["judge"] = pauses.judge * all_positions
     key = f"{item.trajectory_id} {n}"
@@ -249,6 +260,7 @@ def main() -> None:
                 "seconds",
                 "× paper",
                 "× KV loop",
+                "× merged loop",
                 "× lm-eval",
                 "GFLOP/s",
                 "of matmul",
@@ -274,6 +286,7 @@ def _row(n: int, figures: dict[str, list[float]]) -> list[str]:
         spread(figures["seconds"]),
         ratio("paper"),
         ratio("loop"),
+        ratio("merged"),
         ratio("judge"),
         spread(figures["rate"], 0),
         spread(figures["fraction"], 2),

@@ -40,18 +40,19 @@ class Mode(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a trajectory comes from. The two controls are made from the trajectories of the same run."""
+    """Where a trajectory comes from. The controls are made from the trajectories of the same run."""
 
     SOLUTION = "solution"  # the question's own worked solution
     FILE = "file"
     SAMPLE = "sample"  # sampled from an engine
     OTHER_QUESTION = "other-question"  # control: a trajectory that belongs to another question
     SHUFFLED = "shuffled"  # control: the same tokens in random order
+    FILLER = "filler"  # control: as many tokens that say nothing
 
     @property
     def is_control(self) -> bool:
         """Whether the trajectory was made to carry no reasoning about its question."""
-        return self in (Source.OTHER_QUESTION, Source.SHUFFLED)
+        return self in (Source.OTHER_QUESTION, Source.SHUFFLED, Source.FILLER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,3 +278,162 @@ class Curve(_Record):
                 )
             )
         return curves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update(_Record):
+    """The inner-loop weights θ'ᵢ at one position of one trajectory, in numbers (RaML eq. 4, prop. 2.1).
+
+    ``id`` is the trajectory's, with ``@untrained`` behind it where an untrained model of the same shape was measured.
+    Losses are in nats per answer token: ``full_loss`` is L̂ᵢ, ``base_loss`` the loss without the trajectory at the same
+    position ids, ``loss`` that of the patched model without the trajectory. ``residual`` is max |Δ log p| between
+    patched and full run over the answer's tokens. ``norm`` is ‖θ'ᵢ − θ‖ over all patched weights, ``relative`` its
+    ratio to their ‖θ‖, ``condition`` the worst condition number among the layers' solves, ``deficient`` how many
+    layers had a solve of less than full rank. ``step_norm`` is ‖θ'ᵢ − θ'ⱼ‖ with j the stored position before.
+
+    Alignment (null where it was not asked for), with g = ∇L_q(θ) on the patched weights: ``predicted`` is ⟨θ'ᵢ − θ, g⟩
+    in nats per answer token and ``null_sd`` the standard deviation of what random patches of the same norms in the
+    same row spaces predict (their mean is zero); ``gradient_norm`` is ‖g‖ and ``cosine`` is cos(θ'ᵢ − θ, −g).
+    ``step_predicted`` is ⟨θ'ᵢ − θ'ⱼ, ∇L_q(θ'ⱼ)⟩. ``causal_…`` take the layer-causal gradient (Deutch et al. 2024).
+    The lists have one entry per layer, from the first on; ``layer_error`` is the paper gauge's own approximation error.
+    """
+
+    id: str
+    question_id: str
+    trajectory_id: str
+    position: int
+    gauge: str
+    scope: str
+    placement: str
+    untrained: bool = False
+    loss: float
+    full_loss: float
+    base_loss: float
+    residual: float
+    rank: int
+    norm: float
+    relative: float
+    condition: float
+    deficient: int = 0
+    step_norm: float | None = None
+    layer_norm: tuple[float, ...] = ()
+    layer_step: tuple[float, ...] | None = None
+    layer_error: tuple[float, ...] | None = None
+    predicted: float | None = None
+    null_sd: float | None = None
+    gradient_norm: float | None = None
+    cosine: float | None = None
+    layer_predicted: tuple[float, ...] | None = None
+    layer_null_sd: tuple[float, ...] | None = None
+    layer_cosine: tuple[float, ...] | None = None
+    step_predicted: float | None = None
+    step_null_sd: float | None = None
+    causal_predicted: float | None = None
+    causal_null_sd: float | None = None
+    causal_cosine: float | None = None
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("question_id", pa.string(), nullable=False),
+            pa.field("trajectory_id", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("gauge", pa.string(), nullable=False),
+            pa.field("scope", pa.string(), nullable=False),
+            pa.field("placement", pa.string(), nullable=False),
+            pa.field("untrained", pa.bool_(), nullable=False),
+            pa.field("loss", pa.float64(), nullable=False),
+            pa.field("full_loss", pa.float64(), nullable=False),
+            pa.field("base_loss", pa.float64(), nullable=False),
+            pa.field("residual", pa.float64(), nullable=False),
+            pa.field("rank", pa.int32(), nullable=False),
+            pa.field("norm", pa.float64(), nullable=False),
+            pa.field("relative", pa.float64(), nullable=False),
+            pa.field("condition", pa.float64(), nullable=False),
+            pa.field("deficient", pa.int32(), nullable=False),
+            ("step_norm", pa.float64()),
+            ("layer_norm", pa.list_(pa.float32())),
+            ("layer_step", pa.list_(pa.float32())),
+            ("layer_error", pa.list_(pa.float32())),
+            ("predicted", pa.float64()),
+            ("null_sd", pa.float64()),
+            ("gradient_norm", pa.float64()),
+            ("cosine", pa.float64()),
+            ("layer_predicted", pa.list_(pa.float32())),
+            ("layer_null_sd", pa.list_(pa.float32())),
+            ("layer_cosine", pa.list_(pa.float32())),
+            ("step_predicted", pa.float64()),
+            ("step_null_sd", pa.float64()),
+            ("causal_predicted", pa.float64()),
+            ("causal_null_sd", pa.float64()),
+            ("causal_cosine", pa.float64()),
+        ]
+    )
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landscape(_Record):
+    """L_q on a grid of weights around θ, without a trajectory in the context (RaML alg. 4, fig. 2).
+
+    ``plane`` says what the axes are: ``random-filter`` and ``random-tensor`` (two random directions, normalised per
+    filter, Li et al. 2018, or per tensor), ``path`` (the first two principal directions of θ'₁ − θ … θ'ₙ − θ, in units of
+    the path's own length), ``path-line`` (along θ'ₙ − θ) and ``gradient-line`` (along −∇L_q(θ), scaled to the same
+    length). ``loss`` is in nats per answer token, row by row: ``alpha`` outside, ``beta`` inside; a line has the one
+    ``beta`` 0. The path's own points, where there are some, stand in ``position``, ``path_alpha``, ``path_beta`` and
+    ``path_loss``; ``captured`` is the share of the path's squared length that the plane holds.
+
+    Sharpness (null where it was not asked for), of L_q at θ over ``sharpness_weights``: the highest and the lowest
+    eigenvalue of the Hessian, its trace and the standard error of that estimate.
+    """
+
+    id: str
+    question_id: str
+    trajectory_id: str | None = None
+    plane: str
+    seed: int | None = None
+    alpha: tuple[float, ...]
+    beta: tuple[float, ...]
+    loss: tuple[float, ...]
+    position: tuple[int, ...] = ()
+    path_alpha: tuple[float, ...] = ()
+    path_beta: tuple[float, ...] = ()
+    path_loss: tuple[float, ...] = ()
+    captured: float | None = None
+    sharpness_weights: str | None = None
+    top_eigenvalue: float | None = None
+    low_eigenvalue: float | None = None
+    trace: float | None = None
+    trace_error: float | None = None
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("question_id", pa.string(), nullable=False),
+            ("trajectory_id", pa.string()),
+            pa.field("plane", pa.string(), nullable=False),
+            ("seed", pa.int64()),
+            pa.field("alpha", pa.list_(pa.float64()), nullable=False),
+            pa.field("beta", pa.list_(pa.float64()), nullable=False),
+            pa.field("loss", pa.list_(pa.float32()), nullable=False),
+            ("position", pa.list_(pa.int32())),
+            ("path_alpha", pa.list_(pa.float64())),
+            ("path_beta", pa.list_(pa.float64())),
+            ("path_loss", pa.list_(pa.float64())),
+            ("captured", pa.float64()),
+            ("sharpness_weights", pa.string()),
+            ("top_eigenvalue", pa.float64()),
+            ("low_eigenvalue", pa.float64()),
+            ("trace", pa.float64()),
+            ("trace_error", pa.float64()),
+        ]
+    )
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        return () if value is None and name in ("position", "path_alpha", "path_beta", "path_loss") else value

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Question, Trajectory
+from innerloop.schema import Curve, Landscape, Question, Trajectory, Update
 
 log = logging.getLogger("innerloop.store")
 
@@ -40,6 +40,8 @@ _KINDS: dict[str, tuple[pa.Schema, str]] = {  # stage: the schema of its rows, t
     "questions": (Question.SCHEMA, "id"),
     "trajectories": (Trajectory.SCHEMA, "id"),
     "curves": (Curve.SCHEMA, "trajectory_id"),
+    "updates": (Update.SCHEMA, "id"),
+    "landscapes": (Landscape.SCHEMA, "id"),
 }
 STAGES = tuple(_KINDS)
 _PACKAGES = ("innerloop", "torch", "transformers", "tokenizers", "datasets", "math-verify", "reasoning-gym")
@@ -178,6 +180,16 @@ class Run:
     def curves(self) -> list[Curve]:
         """The answer-loss curves of this run, one per probed trajectory."""
         return Curve.from_table(self.read("curves"))
+
+    def updates(self) -> list[Update]:
+        """The inner-loop updates of this run, one per trajectory and stored position, positions rising."""
+        found = {(record.id, record.position): record for record in Update.from_table(self.read("updates"))}
+        first = {id_: i for i, (id_, _) in reversed(list(enumerate(found)))}
+        return sorted(found.values(), key=lambda record: (first[record.id], record.position))
+
+    def landscapes(self) -> list[Landscape]:
+        """The landscapes of this run, each once."""
+        return list({record.id: record for record in Landscape.from_table(self.read("landscapes"))}.values())
 
     def _shards(self, stage: str) -> list[Path]:
         return sorted((self.path / stage).glob("[0-9]*.parquet"))
