@@ -371,7 +371,7 @@ class Update(_Record):
     )
 
     @classmethod
-    def _restore(cls, name: str, value: Any) -> Any:
+    def _restore(cls, name: str, value: Any) -> Any:  # noqa: ARG003
         return tuple(value) if isinstance(value, list) else value
 
 
@@ -380,8 +380,8 @@ class Landscape(_Record):
     """L_q on a grid of weights around θ, without a trajectory in the context (RaML alg. 4, fig. 2).
 
     ``plane`` says what the axes are: ``random-filter`` and ``random-tensor`` (two random directions, normalised per
-    filter, Li et al. 2018, or per tensor), ``path`` (the first two principal directions of θ'₁ − θ … θ'ₙ − θ, in units of
-    the path's own length), ``path-line`` (along θ'ₙ − θ) and ``gradient-line`` (along −∇L_q(θ), scaled to the same
+    filter, Li et al. 2018, or per tensor), ``path`` (the first two principal directions of θ'₁ − θ … θ'ₙ − θ, in units
+    of the path's own length), ``path-line`` (along θ'ₙ − θ) and ``gradient-line`` (along −∇L_q(θ), scaled to the same
     length). ``loss`` is in nats per answer token, row by row: ``alpha`` outside, ``beta`` inside; a line has the one
     ``beta`` 0. The path's own points, where there are some, stand in ``position``, ``path_alpha``, ``path_beta`` and
     ``path_loss``; ``captured`` is the share of the path's squared length that the plane holds.

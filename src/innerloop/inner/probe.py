@@ -79,7 +79,7 @@ def probe(
     beside the weights, in bytes; by default four fifths of what is free. ``on_progress`` is called with the number of
     positions just measured. Raises `InputError` for an answer without tokens and for a context that is too long.
     """
-    tasks = [_task(loaded, item, every) for item in items]
+    tasks = [task_of(loaded, item, every) for item in items]
     if not tasks:
         return
     for item, task, losses in zip(items, tasks, _losses(loaded, tasks, method, memory, on_progress), strict=True):
@@ -91,7 +91,12 @@ def position_count(loaded: LoadedModel, item: ProbeItem, every: Every = "all") -
     return len(positions(every, item.trajectory, loaded.decode))
 
 
-def _task(loaded: LoadedModel, item: ProbeItem, every: Every) -> Task:
+def shares(loaded: LoadedModel, task: Task) -> bool:
+    """Whether the model runs the branches of a task against a shared prefix as exactly as afresh."""
+    return _why_not(loaded, "shared", [task]) is None
+
+
+def task_of(loaded: LoadedModel, item: ProbeItem, every: Every) -> Task:
     """An item's tokens, checked against what the model can hold."""
     if not item.prompt:
         raise InputError(f"{item.trajectory_id}: the prompt has no tokens; a question is needed before the trajectory")

@@ -63,7 +63,7 @@ def _wave(
     """Tasks whose contexts are held at the same time."""
     losses = [torch.empty(len(task.positions), len(task.answers)) for task in tasks]
     with installed(loaded.model):
-        prefixes = _run_prefixes(loaded, tasks)
+        prefixes = run_prefixes(loaded, [task.context for task in tasks])
         for packed in _rows(tasks, budget.row):
             for branches, loss in zip(packed, _run_row(loaded, tasks, prefixes, packed), strict=True):
                 losses[branches.task][branches.rows, branches.answer] = loss.float().cpu()
@@ -71,13 +71,13 @@ def _wave(
     return losses
 
 
-def _run_prefixes(loaded: LoadedModel, tasks: Sequence[Task]) -> list[Prefix]:
+def run_prefixes(loaded: LoadedModel, contexts: Sequence[tuple[int, ...]]) -> list[Prefix]:
     """Keys and values of every context, from one packed row."""
-    prefixes = [Prefix(len(task.context)) for task in tasks]
-    tokens = [token for task in tasks for token in task.context]
+    prefixes = [Prefix(len(context)) for context in contexts]
+    tokens = [token for context in contexts for token in context]
     where = [position for prefix in prefixes for position in range(prefix.length)]
     with attending(PrefixRun(prefixes)):
-        _logits(loaded, tokens, where, keep=[len(tokens) - 1])  # no logits are wanted, and one row is the least
+        packed_logits(loaded, tokens, where, keep=[len(tokens) - 1])  # none are wanted, and one row is the least
     return prefixes
 
 
@@ -123,7 +123,7 @@ def _run_row(
             tokens.extend(branch)
             where.extend(range(before, before + len(branch)))
     with attending(BranchRun(groups)):
-        logits = _logits(loaded, tokens, where, keep)
+        logits = packed_logits(loaded, tokens, where, keep)
     done = 0
     for branches, group in zip(packed, groups, strict=True):
         answer = tasks[branches.task].answers[branches.answer]
@@ -132,7 +132,7 @@ def _run_row(
         yield answer_losses(part.view(len(group.seen), len(answer), -1), torch.tensor(answer, device=loaded.device))
 
 
-def _logits(
+def packed_logits(
     loaded: LoadedModel, tokens: list[int], where: list[int], keep: list[int]
 ) -> Float[Tensor, "kept vocabulary"]:
     """One forward of a packed row, with logits only at the positions to keep."""
