@@ -6,59 +6,34 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from innerloop.errors import InputError
 from innerloop.progress import progress
-from innerloop.schema import Curve, Question, Status, Trajectory
+from innerloop.schema import Curve, Question, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.shared import (
-    QUESTION_SOURCES,
-    InputSettings,
-    OutputSettings,
     Shards,
     about,
     at_least,
     configuration,
     free_fields,
-    missing_questions,
     numbers,
     out_folder,
-    write_questions,
 )
-from innerloop.verbs.trajectories import as_stored, gather, judged, make_controls, rivals
-
-if TYPE_CHECKING:
-    from innerloop.inner.probe import ProbeItem
-    from innerloop.models import LoadedModel
+from innerloop.verbs.trajectories import gather, rivals
+from innerloop.verbs.work import TrajectorySettings, Work
 
 log = logging.getLogger("innerloop")
 
-Control = Literal["other-question", "shuffled"]
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSettings(OutputSettings, InputSettings):
+class ProbeSettings(TrajectorySettings):
     """Which trajectories to measure, with which model, and how finely."""
 
-    questions: str | None = field(
-        default=None,
-        metadata=about(f"{QUESTION_SOURCES}; by default those of the first RUN among --trajectories."),
-    )
-    trajectories: tuple[str, ...] = field(
-        default=("solutions",),
-        metadata=about("solutions (the questions' own), a FILE or a RUN folder; repeat it for several."),
-    )
-    controls: tuple[Control, ...] = field(
-        default=(),
-        metadata=about("Also measure trajectories without reasoning about their question; repeat it for both."),
-    )
-    controls_of: Literal["all", "solution", "file", "sample"] = field(
-        default="all", metadata=about("Which trajectories controls are made of.")
-    )
     every: int | Literal["all", "sentence"] = field(
         default="all", metadata=about("Measure at every N-th token, at sentence ends, or at all tokens.")
     )
@@ -68,9 +43,6 @@ class ProbeSettings(OutputSettings, InputSettings):
             "Rival answers to measure beside the reference: the question's own candidates, or the other final "
             "answers found in the trajectories."
         ),
-    )
-    suffix: str | None = field(
-        default=None, metadata=about("Text between trajectory and answer; by default **Final Answer** \\boxed{.")
     )
     method: Literal["shared", "cached", "plain"] = field(
         default="shared", metadata=about("shared is fastest; plain, a full forward per position, is the definition.")
@@ -84,8 +56,6 @@ class ProbeSettings(OutputSettings, InputSettings):
         super().__post_init__()
         if isinstance(self.every, int):
             at_least("every", self.every, 1)
-        if not self.trajectories:
-            raise InputError("--trajectories: nothing given; name solutions, a FILE or a RUN folder")
         parse_memory(self.memory)
 
 
@@ -116,11 +86,11 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     out = out_folder("probe", settings)
     questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
     with Run.start(out, "probe", configuration(settings), command=command, free=free_fields(settings)) as run:
-        work = _Work(run, settings, questions, given)
+        work = Work(run, settings, questions, given)
         done = run.done("curves")
         missing = [trajectory for trajectory in work.wanted if trajectory.id not in done]
         if missing:
-            work.measure(missing)
+            _measure(work, run, settings, missing)
         else:
             work.keep_inputs()
             log.info("nothing to do: %s holds all %d curves of this command", out, len(work.wanted))
@@ -137,116 +107,42 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     )
 
 
-class _Work:
-    """What one call of ``probe`` is about. The model is loaded when it is first needed.
+def _measure(work: Work, run: Run, settings: ProbeSettings, missing: Sequence[Trajectory]) -> None:
+    """Probe the missing trajectories, and write their curves as they come."""
+    loaded = work.loaded  # a misspelt name is told before torch is imported
+    from innerloop.inner.probe import position_count
+    from innerloop.inner.probe import probe as curves
 
-    ``wanted`` are the trajectories to measure, controls included; ``skipped`` those that cannot be, with the reason.
-    Nothing is written before the first curve is there, so that unusable input leaves no folder behind.
-    """
+    items = [
+        work.item(trajectory, _candidates(work, settings, work.questions[trajectory.question_id]))
+        for trajectory in missing
+    ]
+    total = sum(position_count(loaded, item, settings.every) for item in items)
+    with progress("probing", total, "positions") as shown, Shards(run, "curves", Curve) as shards:
+        for number, curve in enumerate(
+            curves(
+                loaded,
+                items,
+                every=settings.every,
+                method=settings.method,
+                memory=parse_memory(settings.memory),
+                on_progress=shown.advance,
+            )
+        ):
+            if number == 0:
+                work.keep_inputs()
+            shards.add(curve)
 
-    def __init__(
-        self, run: Run, settings: ProbeSettings, questions: Sequence[Question], given: Sequence[Trajectory]
-    ) -> None:
-        self._run = run
-        self._settings = settings
-        self._questions = {question.id: question for question in questions}
-        self._new_questions = missing_questions(run, questions)
-        self._given = judged(as_stored(run, given), questions)
-        usable = [trajectory for trajectory in self._given if trajectory.status is not Status.ERROR]
-        controls, impossible = self._controls(usable)
-        self.wanted = [*usable, *controls]
-        self.skipped = impossible | {
-            trajectory.id: trajectory.reason or "the engine failed"
-            for trajectory in self._given
-            if trajectory.status is Status.ERROR
-        }
-        self._impossible = impossible
 
-    @cached_property
-    def _loaded(self) -> LoadedModel:
-        loaded = self._settings.load(suffix=self._settings.suffix)
-        self._run.record_model(loaded.describe())
-        return loaded
-
-    def _controls(self, usable: Sequence[Trajectory]) -> tuple[list[Trajectory], dict[str, str]]:
-        """The controls, from the folder where they stand there; and those that cannot be made."""
-        chosen = self._settings.controls_of
-        bases = [trajectory for trajectory in usable if chosen in ("all", trajectory.source)]
-        if self._settings.controls and not bases:
-            raise InputError(f"--controls-of {chosen}: there is no such trajectory; use all or add a source")
-        names = [f"{base.id}/{kind}" for kind in self._settings.controls for base in bases]
-        impossible: dict[str, str] = self._run.noted("no_control") or {}
-        found = {trajectory.id: trajectory for trajectory in self._run.trajectories()}
-        if any(name not in found and name not in impossible for name in names):
-            questions = list(self._questions.values())
-            made = make_controls(self._settings.controls, bases, questions, self._loaded, self._settings.seed)
-            found |= {trajectory.id: trajectory for trajectory in made}
-            impossible = {name: "no control can be made of this trajectory" for name in names if name not in found}
-        return [found[name] for name in names if name in found], impossible
-
-    def keep_inputs(self) -> None:
-        """Write the questions and trajectories that the folder lacks."""
-        write_questions(self._run, self._new_questions)
-        self._new_questions = []
-        stored = self._run.done("trajectories")
-        if new := [trajectory for trajectory in (*self._given, *self.wanted) if trajectory.id not in stored]:
-            self._run.write("trajectories", Trajectory.to_table({entry.id: entry for entry in new}.values()))
-        self._run.note("no_control", self._impossible)
-
-    def measure(self, missing: Sequence[Trajectory]) -> None:
-        """Probe the missing trajectories, and write their curves as they come."""
-        loaded, settings = self._loaded, self._settings  # a misspelt name is told before torch is imported
-        from innerloop.inner.probe import position_count
-        from innerloop.inner.probe import probe as curves
-
-        items = [self._item(trajectory) for trajectory in missing]
-        total = sum(position_count(loaded, item, settings.every) for item in items)
-        with progress("probing", total, "positions") as shown, Shards(self._run, "curves", Curve) as shards:
-            for number, curve in enumerate(
-                curves(
-                    loaded,
-                    items,
-                    every=settings.every,
-                    method=settings.method,
-                    memory=parse_memory(settings.memory),
-                    on_progress=shown.advance,
-                )
-            ):
-                if number == 0:
-                    self.keep_inputs()
-                shards.add(curve)
-
-    def _item(self, trajectory: Trajectory) -> ProbeItem:
-        from innerloop.inner.probe import ProbeItem
-
-        question = self._questions[trajectory.question_id]
-        answers = (question.answer, *self._candidates(question))
-        for answer in answers:
-            try:
-                self._loaded.answer_ids(answer)
-            except InputError as error:
-                raise InputError(f"question {question.id!r}: {error}") from error
-        # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
-        own = trajectory.token_ids if trajectory.source.is_control else None
-        return ProbeItem(
-            trajectory_id=trajectory.id,
-            question_id=question.id,
-            prompt=tuple(self._loaded.prompt(question.question, mode=trajectory.mode)),
-            trajectory=own if own is not None else tuple(self._loaded.encode(trajectory.text)),
-            answer=question.answer,
-            candidates=answers[1:],
-        )
-
-    def _candidates(self, question: Question) -> tuple[str, ...]:
-        """The reference answer and its rivals, or nothing where there is no rival."""
-        kind = self._settings.candidates
-        others: Sequence[str] = ()
-        if kind == "question":
-            others = question.candidates
-        elif kind == "answers":
-            others = [answer for answer in rivals(self.wanted, question) if self._loaded.encode(answer)]
-        others = [answer for answer in others if answer != question.answer]
-        return (question.answer, *others) if others else ()
+def _candidates(work: Work, settings: ProbeSettings, question: Question) -> tuple[str, ...]:
+    """The reference answer and its rivals, or nothing where there is no rival."""
+    others: Sequence[str] = ()
+    if settings.candidates == "question":
+        others = question.candidates
+    elif settings.candidates == "answers":
+        others = [answer for answer in rivals(work.wanted, question) if work.loaded.encode(answer)]
+    others = [answer for answer in others if answer != question.answer]
+    return (question.answer, *others) if others else ()
 
 
 def parse_memory(memory: int | str | None) -> int | None:

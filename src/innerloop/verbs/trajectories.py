@@ -137,6 +137,8 @@ def make_controls(
         made += controls.other_question(trajectories, questions, seed=seed)
     if Source.SHUFFLED in kinds:
         made += controls.shuffled(trajectories, loaded.encode, loaded.decode, seed=seed)
+    if Source.FILLER in kinds:
+        made += controls.filler(trajectories, loaded.encode, loaded.decode)
     return made
 
 

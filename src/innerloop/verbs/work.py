@@ -1,0 +1,136 @@
+"""What one measuring command is about: its questions, its trajectories with their controls, and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from innerloop.errors import InputError
+from innerloop.schema import Question, Status, Trajectory
+from innerloop.store import Run
+from innerloop.verbs.shared import (
+    QUESTION_SOURCES,
+    InputSettings,
+    OutputSettings,
+    about,
+    missing_questions,
+    write_questions,
+)
+from innerloop.verbs.trajectories import as_stored, judged, make_controls
+
+if TYPE_CHECKING:
+    from innerloop.inner.probe import ProbeItem
+    from innerloop.models import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectorySettings(OutputSettings, InputSettings):
+    """Which trajectories to measure, of which questions, with which controls."""
+
+    questions: str | None = field(
+        default=None,
+        metadata=about(f"{QUESTION_SOURCES}; by default those of the first RUN among --trajectories."),
+    )
+    trajectories: tuple[str, ...] = field(
+        default=("solutions",),
+        metadata=about("solutions (the questions' own), a FILE or a RUN folder; repeat it for several."),
+    )
+    controls: tuple[Literal["other-question", "shuffled", "filler"], ...] = field(
+        default=(),
+        metadata=about("Also measure trajectories without reasoning about their question; repeat it for several."),
+    )
+    controls_of: Literal["all", "solution", "file", "sample"] = field(
+        default="all", metadata=about("Which trajectories controls are made of.")
+    )
+    suffix: str | None = field(
+        default=None, metadata=about("Text between trajectory and answer; by default **Final Answer** \\boxed{.")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.trajectories:
+            raise InputError("--trajectories: nothing given; name solutions, a FILE or a RUN folder")
+
+
+class Work:
+    """What one call is about. The model is loaded when it is first needed.
+
+    ``wanted`` are the trajectories to measure, controls included; ``skipped`` those that cannot be, with the reason.
+    Nothing is written before `keep_inputs` is called, so that unusable input leaves no folder behind.
+    """
+
+    def __init__(
+        self, run: Run, settings: TrajectorySettings, questions: Sequence[Question], given: Sequence[Trajectory]
+    ) -> None:
+        self._run = run
+        self._settings = settings
+        self.questions = {question.id: question for question in questions}
+        self._new_questions = missing_questions(run, questions)
+        self._given = judged(as_stored(run, given), questions)
+        usable = [trajectory for trajectory in self._given if trajectory.status is not Status.ERROR]
+        controls, impossible = self._controls(usable)
+        self.wanted = [*usable, *controls]
+        self.skipped = impossible | {
+            trajectory.id: trajectory.reason or "the engine failed"
+            for trajectory in self._given
+            if trajectory.status is Status.ERROR
+        }
+        self._impossible = impossible
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model, with the settings' suffix."""
+        loaded = self._settings.load(suffix=self._settings.suffix)
+        self._run.record_model(loaded.describe())
+        return loaded
+
+    def _controls(self, usable: Sequence[Trajectory]) -> tuple[list[Trajectory], dict[str, str]]:
+        """The controls, from the folder where they stand there; and those that cannot be made."""
+        chosen = self._settings.controls_of
+        bases = [trajectory for trajectory in usable if chosen in ("all", trajectory.source)]
+        if self._settings.controls and not bases:
+            raise InputError(f"--controls-of {chosen}: there is no such trajectory; use all or add a source")
+        names = [f"{base.id}/{kind}" for kind in self._settings.controls for base in bases]
+        impossible: dict[str, str] = self._run.noted("no_control") or {}
+        found = {trajectory.id: trajectory for trajectory in self._run.trajectories()}
+        if any(name not in found and name not in impossible for name in names):
+            questions = list(self.questions.values())
+            made = make_controls(self._settings.controls, bases, questions, self.loaded, self._settings.seed)
+            found |= {trajectory.id: trajectory for trajectory in made}
+            impossible = {name: "no control can be made of this trajectory" for name in names if name not in found}
+        return [found[name] for name in names if name in found], impossible
+
+    def keep_inputs(self) -> None:
+        """Write the questions and trajectories that the folder lacks."""
+        write_questions(self._run, self._new_questions)
+        self._new_questions = []
+        stored = self._run.done("trajectories")
+        if new := [trajectory for trajectory in (*self._given, *self.wanted) if trajectory.id not in stored]:
+            self._run.write("trajectories", Trajectory.to_table({entry.id: entry for entry in new}.values()))
+        self._run.note("no_control", self._impossible)
+
+    def item(
+        self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None
+    ) -> ProbeItem:
+        """A trajectory with its question, in tokens. `InputError` names the question whose answer has none."""
+        from innerloop.inner.probe import ProbeItem
+
+        model = loaded or self.loaded
+        question = self.questions[trajectory.question_id]
+        for answer in (question.answer, *candidates):
+            try:
+                model.answer_ids(answer)
+            except InputError as error:
+                raise InputError(f"question {question.id!r}: {error}") from error
+        # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
+        own = trajectory.token_ids if trajectory.source.is_control else None
+        return ProbeItem(
+            trajectory_id=trajectory.id,
+            question_id=question.id,
+            prompt=tuple(model.prompt(question.question, mode=trajectory.mode)),
+            trajectory=own if own is not None else tuple(model.encode(trajectory.text)),
+            answer=question.answer,
+            candidates=tuple(candidates),
+        )
