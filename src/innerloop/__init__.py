@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from innerloop.errors import InputError
     from innerloop.models import LoadedModel, load
-    from innerloop.schema import Curve, Mode, Outcome, Question, Source, Status, Trajectory
+    from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Source, Status, Trajectory, Update
     from innerloop.store import Run
     from innerloop.verbs.demo import DemoResult, DemoSettings, demo
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
     from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
+    from innerloop.verbs.update import UpdateResult, UpdateSettings, update
 
 __all__ = [
     "Curve",
     "DemoResult",
     "DemoSettings",
     "InputError",
+    "Landscape",
     "LoadedModel",
     "Mode",
     "Outcome",
@@ -46,22 +48,27 @@ __all__ = [
     "Source",
     "Status",
     "Trajectory",
+    "Update",
+    "UpdateResult",
+    "UpdateSettings",
     "demo",
     "load",
     "probe",
     "report",
     "rollout",
+    "update",
 ]
 
 _HOMES = {
     "errors": ("InputError",),
     "models": ("LoadedModel", "load"),
-    "schema": ("Curve", "Mode", "Outcome", "Question", "Source", "Status", "Trajectory"),
+    "schema": ("Curve", "Landscape", "Mode", "Outcome", "Question", "Source", "Status", "Trajectory", "Update"),
     "store": ("Run",),
     "verbs.demo": ("DemoResult", "DemoSettings", "demo"),
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),
     "verbs.rollout": ("RolloutResult", "RolloutSettings", "rollout"),
+    "verbs.update": ("UpdateResult", "UpdateSettings", "update"),
 }
 _HOME = {name: f"innerloop.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -54,6 +54,11 @@ COMMANDS = (
         "Measure the answer loss along trajectories.",
         "probe --questions q.jsonl --trajectories solutions --controls shuffled --out R1",
     ),
+    _Command(
+        "update",
+        "Turn trajectories into weights, and compare them with the gradient.",
+        "update --questions q.jsonl --controls shuffled --positions every:8 --out R1",
+    ),
     _Command("report", "Write one self-contained page from a run folder.", "report R1"),
 )
 

@@ -20,13 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.inner.anatomy import anatomy, squared_weight_norm
+from innerloop.inner.anatomy import Anatomy, anatomy, squared_weight_norm
 from innerloop.inner.full import FullRun
 from innerloop.inner.gauges.attention import AttentionGauge
 from innerloop.inner.gauges.fit import Fit, Gauge, patch_of
 from innerloop.inner.gauges.mlp import MlpGauge
+from innerloop.inner.gauges.paper import attention_layers, paper
 from innerloop.inner.patch import Patch, joined, squared_norms, step_norms
-from innerloop.inner.positions import Every
 from innerloop.inner.probe import ProbeItem, shares, task_of
 from innerloop.inner.reduced import Placement, Reduced, answer_log_probs, logits, reduced
 from innerloop.inner.task import Task
@@ -40,7 +40,7 @@ GaugeName = Literal["attention", "mlp", "paper"]
 #: and answer do; the question's keys and values stay those of θ.
 Scope = Literal["weights", "answer"]
 
-_GAUGES: dict[str, Callable[..., Gauge]] = {"attention": AttentionGauge, "mlp": MlpGauge}
+_EXACT: dict[str, Callable[[Anatomy], Gauge]] = {"attention": AttentionGauge, "mlp": MlpGauge}
 _CPU_ROW, _GPU_ROW = 1024, 16384  # tokens per forward of the reduced run
 
 
@@ -67,6 +67,7 @@ class TrajectoryUpdate:
     condition: Float[Tensor, " position"]
     deficient: Float[Tensor, " position"]
     weight_norm: float
+    layer_error: Float[Tensor, "position layer"] | None = None  # gauge paper: how far each layer alone is off
 
     @property
     def rows(self) -> slice | None:
@@ -119,6 +120,7 @@ class TrajectoryUpdate:
                 step_norm=float(steps[b - 1].norm()) if b else None,
                 layer_norm=tuple(self.layer_norms[b].tolist()),
                 layer_step=tuple(steps[b - 1].tolist()) if b else None,
+                layer_error=tuple(self.layer_error[b].tolist()) if self.layer_error is not None else None,
             )
             for b, position in enumerate(self.task.positions)
         ]
@@ -128,55 +130,120 @@ def update(
     loaded: LoadedModel,
     items: Sequence[ProbeItem],
     *,
-    positions: Every | Literal["end"] = "end",
+    positions: Sequence[Sequence[int]] | None = None,
     gauge: GaugeName = "attention",
     scope: Scope = "weights",
     placement: Placement = "kept",
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[TrajectoryUpdate]:
-    """θ'ᵢ − θ for every trajectory, in the order given. ``on_progress`` is called with the number of positions done.
+    """θ'ᵢ − θ for every trajectory, in the order given.
+
+    ``positions`` are the rising positions (0…n) of each trajectory; by default its end alone. ``on_progress`` is called
+    with the number of positions just done.
 
     Raises `InputError` for positions beyond a trajectory, for a model whose layers the gauge cannot patch, and for a
     suffix and answer of more tokens than a patched weight has inputs.
     """
-    tasks = [task_of(loaded, item, (len(item.trajectory),) if positions == "end" else positions) for item in items]
+    chosen = positions if positions is not None else [(len(item.trajectory),) for item in items]
+    tasks = [_task(loaded, item, where) for item, where in zip(items, chosen, strict=True)]
     if not tasks:
         return
-    chosen = gauge_of(loaded, gauge)
-    weight_norm = math.sqrt(sum(squared_weight_norm(loaded.model.get_submodule(s)) for g in chosen.layers for s in g))
+    if gauge == "paper":
+        made = _by_paper(loaded, items, tasks, scope, placement, on_progress)
+    else:
+        made = _by_walk(loaded, items, tasks, gauge_of(loaded, gauge), scope, placement, on_progress)
+    for updated in made:
+        _report(updated)
+        yield updated
+
+
+def _task(loaded: LoadedModel, item: ProbeItem, positions: Sequence[int]) -> Task:
+    """An item's tokens; an error of its positions names the trajectory."""
+    if outside := [i for i in positions if not 0 <= i <= len(item.trajectory)]:
+        raise InputError(
+            f"{item.trajectory_id}: position {outside[0]} lies outside 0…{len(item.trajectory)}, the positions of this "
+            f"{len(item.trajectory)}-token trajectory"
+        )
+    return task_of(loaded, item, positions)
+
+
+def _by_walk(
+    loaded: LoadedModel,
+    items: Sequence[ProbeItem],
+    tasks: Sequence[Task],
+    gauge: Gauge,
+    scope: Scope,
+    placement: Placement,
+    on_progress: Callable[[int], None],
+) -> Iterator[TrajectoryUpdate]:
+    """The exact gauges: several positions of a trajectory in one walk."""
+    weight_norm = _weight_norm(loaded, gauge.layers)
     for item, task in zip(items, tasks, strict=True):
-        _check_rank(loaded, chosen, item, task)
-        full = FullRun(loaded, task, chosen.watches, shares=shares(loaded, task))
+        _check_rank(loaded, gauge, item, task)
+        full = FullRun(loaded, task, gauge.watches, shares=shares(loaded, task))
         parts = []
         size = max(1, _row(loaded) // (len(task.prompt) + len(task.branch(0))))
         for start in range(0, len(task.positions), size):
             batch = task.positions[start : start + size]
-            parts.append(_walk(loaded, task, batch, full, chosen, scope, placement))
+            parts.append(_walk(loaded, task, batch, full, gauge, scope, placement))
             on_progress(len(batch))
-        made = TrajectoryUpdate(
+        yield TrajectoryUpdate(
             item=item,
             task=task,
-            gauge=gauge,
+            gauge=gauge.name,
             scope=scope,
             placement=placement,
             patch=joined([part.patch for part in parts]),
-            layers=chosen.layers,
-            **{
-                name: torch.cat([getattr(part, name) for part in parts])
-                for name in _Part.__annotations__
-                if name != "patch"
-            },
+            layers=gauge.layers,
+            **{name: torch.cat([getattr(part, name) for part in parts]) for name in _MEASURED},
             weight_norm=weight_norm,
         )
-        _report(made)
-        yield made
+
+
+def _by_paper(
+    loaded: LoadedModel,
+    items: Sequence[ProbeItem],
+    tasks: Sequence[Task],
+    scope: Scope,
+    placement: Placement,
+    on_progress: Callable[[int], None],
+) -> Iterator[TrajectoryUpdate]:
+    """The paper's own construction, which is an approximation: a position at a time."""
+    if scope != "weights":
+        raise InputError(f"gauge paper has no scope {scope}: it changes the question's keys and values; use weights")
+    layers = tuple(
+        tuple(f"{name}.{part}" for part in ("q_proj", "k_proj", "v_proj")) for name in attention_layers(loaded)
+    )
+    weight_norm = _weight_norm(loaded, layers)
+    for item, task in zip(items, tasks, strict=True):
+        parts = []
+        for position in task.positions:
+            parts.append(paper(loaded, task, position, placement=placement))
+            on_progress(1)
+        yield TrajectoryUpdate(
+            item=item,
+            task=task,
+            gauge="paper",
+            scope=scope,
+            placement=placement,
+            patch=joined([part.patch for part in parts]),
+            layers=layers,
+            full=torch.stack([part.full for part in parts]),
+            base=torch.stack([part.base for part in parts]),
+            found=torch.stack([part.log_probs for part in parts]),
+            rank=torch.tensor([max(f.up.shape[2] for f in part.patch.values()) for part in parts]),
+            condition=torch.tensor([part.condition for part in parts], dtype=torch.float64),
+            deficient=torch.tensor([part.deficient for part in parts]),
+            weight_norm=weight_norm,
+            layer_error=torch.tensor([part.layer_error for part in parts]),
+        )
 
 
 def gauge_of(loaded: LoadedModel, name: GaugeName) -> Gauge:
-    """The gauge for a model. `InputError` where the model's layers cannot be patched so."""
-    if name not in _GAUGES:
-        raise InputError(f"gauge {name!r} is not known; use {', '.join(_GAUGES)}")
-    return _GAUGES[name](anatomy(loaded))
+    """An exact gauge for a model. `InputError` where the model's layers cannot be patched so."""
+    if name not in _EXACT:
+        raise InputError(f"gauge {name!r} is not known; use {', '.join(_EXACT)} or paper")
+    return _EXACT[name](anatomy(loaded))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +294,12 @@ def sum_of(values: dict[str, Tensor], sites: Sequence[str]) -> Tensor:
     return torch.stack([values[site] for site in sites]).sum(dim=0)
 
 
+def _weight_norm(loaded: LoadedModel, layers: Sequence[Sequence[str]]) -> float:
+    """‖θ‖ over all sites."""
+    model = loaded.model
+    return math.sqrt(sum(squared_weight_norm(model.get_submodule(site)) for sites in layers for site in sites))
+
+
 def _row(loaded: LoadedModel) -> int:
     return _CPU_ROW if loaded.device.type == "cpu" else _GPU_ROW
 
@@ -250,10 +323,10 @@ _TOLERATED = 1e-3  # nats of |Δ log p|
 def _report(made: TrajectoryUpdate) -> None:
     """One line where the patch does not do what it is for."""
     worst = int(made.residual.argmax())
-    if made.residual[worst] > _TOLERATED:
+    if made.gauge != "paper" and made.residual[worst] > _TOLERATED:
         log.warning(
-            "%s: patched and full run differ by up to %.1e nats per token (at position %d; condition %.0e, %d sites with "
-            "dependent inputs); take --dtype float64 where that matters",
+            "%s: patched and full run differ by up to %.1e nats per token (at position %d; condition %.0e, %d sites "
+            "with dependent inputs); take --dtype float64 where that matters",
             made.item.trajectory_id,
             float(made.residual[worst]),
             made.task.positions[worst],

@@ -17,7 +17,7 @@ from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Question, Trajectory
+from innerloop.schema import Curve, Landscape, Question, Trajectory, Update
 from innerloop.store import Run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ log = logging.getLogger("innerloop")
 
 SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
 
-RecordT = TypeVar("RecordT", Question, Trajectory, Curve)
+RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape)
 
 
 def about(text: str, *, free: bool = False) -> dict[str, Any]:
@@ -209,9 +209,9 @@ class Shards(Generic[RecordT]):
         self._pending: list[RecordT] = []
         self._written = time.monotonic()
 
-    def add(self, record: RecordT) -> None:
-        """Take over one finished unit."""
-        self._pending.append(record)
+    def add(self, *records: RecordT) -> None:
+        """Take over the records of one finished unit; they stay together."""
+        self._pending.extend(records)
         if time.monotonic() - self._written >= SHARD_SECONDS:
             self._flush()
 

@@ -16,6 +16,7 @@ from innerloop.verbs.demo import DemoResult
 from innerloop.verbs.probe import ProbeResult
 from innerloop.verbs.report import ReportResult
 from innerloop.verbs.rollout import RolloutResult
+from innerloop.verbs.update import UpdateResult
 
 if TYPE_CHECKING:
     from innerloop.evaluate.statistics import Interval
@@ -48,6 +49,24 @@ def _(result: ProbeResult) -> None:
     console = _console()
     console.print(_groups(result))
     _skipped(console, result)
+    _line(console, f"{result.trajectories} trajectories of {result.questions} questions in {result.run}")
+    _next(console, "report", str(result.run))
+
+
+@show.register
+def _(result: UpdateResult) -> None:
+    console = _console()
+    if result.alignment:
+        console.print(_alignment(result))
+    _skipped(console, result)
+    if result.residual is not None:
+        _line(
+            console,
+            f"{result.positions} updates (gauge {result.gauge}): patched and full run differ by at most "
+            f"{result.residual:.1e} nats; the median update is {100 * (result.relative or 0):.2g} % of θ",
+        )
+    for folder in result.adapters:
+        _line(console, f"adapter: {folder}")
     _line(console, f"{result.trajectories} trajectories of {result.questions} questions in {result.run}")
     _next(console, "report", str(result.run))
 
@@ -98,7 +117,22 @@ def _groups(result: ProbeResult) -> Table:
     return table
 
 
-def _skipped(console: Console, result: ProbeResult) -> None:
+def _alignment(result: UpdateResult) -> Table:
+    """Predicted against actual change of the loss; see `innerloop.evaluate.alignment`."""
+    table = _table("predicted by the gradient against actual change")
+    for header in ("n", "correlation [95 %]", "slope [95 %]", "same sign [95 %]", "z"):
+        table.add_column(header, justify="right")
+    for row in result.alignment:
+        table.add_row(
+            escape(row.group + (", untrained model" if row.untrained else "")),
+            str(row.points),
+            *(_interval(interval) for interval in (row.correlation, row.slope, row.sign_agreement)),
+            _number(row.z.mean, "+"),
+        )
+    return table
+
+
+def _skipped(console: Console, result: ProbeResult | UpdateResult) -> None:
     if result.skipped:
         name, reason = next(iter(result.skipped.items()))
         more = f" and {len(result.skipped) - 1} more" if len(result.skipped) > 1 else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ class AttentionGauge:
     restored rather than the output: what differs at the block's input (round-off of the layers before, or learned
     position embeddings of a contiguous run) is mended with it."""
 
-    name = "attention"
+    name: Literal["attention", "mlp"] = "attention"
 
     def __init__(self, anatomy: Anatomy) -> None:
         self._layers = anatomy.layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -57,7 +57,7 @@ class Fit:
 class Gauge(Protocol):
     """Which weights are patched, what must be known of the full run, and how the reduced run is corrected."""
 
-    name: str
+    name: Literal["attention", "mlp"]
     layers: tuple[tuple[str, ...], ...]  # sites per layer
     watches: tuple[Watch, ...]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from innerloop.inner.watch import first, input_of, layer_output
 class MlpGauge:
     """See the module."""
 
-    name = "mlp"
+    name: Literal["attention", "mlp"] = "mlp"
 
     def __init__(self, anatomy: Anatomy) -> None:
         self._layers = [(layer, anatomy.mlp_of(layer)) for layer in anatomy.layers]
