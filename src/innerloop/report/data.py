@@ -14,7 +14,9 @@ from typing import Any
 from innerloop.report.curves import curves
 from innerloop.report.facts import facts, probed_model
 from innerloop.report.headline import headline
+from innerloop.report.landscapes import landscape_blocks, landscapes
 from innerloop.report.reading import index, reader_block
+from innerloop.report.updates import update_blocks, updates
 from innerloop.report.view import View, view
 
 FORMAT = 1  # of the data inside the page
@@ -22,11 +24,12 @@ FORMAT = 1  # of the data inside the page
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page with an entry in its navigation."""
+    """A part of the page with an entry in its navigation; its script parses each of ``blocks`` when it is asked for."""
 
     key: str
     title: str
     build: Callable[[View], dict[str, Any] | None]
+    blocks: Callable[[View], dict[str, Any]] = lambda _: {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,8 @@ class PageData:
     """What a page is rendered from.
 
     ``sections`` holds the data of each section shown, by key. ``blocks`` are the JSON blocks for the scripts by HTML
-    id: ``data-index``, ``data-KEY`` per section, and ``data-t0``, ``data-t1``, … one per trajectory, parsed when
-    it is opened.
+    id: ``data-index``, ``data-KEY`` per section, and one per thing that can be opened, parsed when it is:
+    ``data-t0``, … for trajectories, ``data-u0``, … for their updates, ``data-l0``, … for landscapes.
     """
 
     facts: dict[str, Any]
@@ -49,6 +52,8 @@ SECTIONS = (
     Section(key="curves", title="Curves", build=curves),
     Section(key="table", title="Trajectories", build=lambda view: {} if view.entries else None),
     Section(key="reader", title="Reader", build=lambda view: {} if view.entries else None),
+    Section(key="update", title="Update", build=updates, blocks=update_blocks),
+    Section(key="landscape", title="Landscape", build=landscapes, blocks=landscape_blocks),
 )
 
 
@@ -62,6 +67,7 @@ def collect(run: Path) -> PageData:
         "data-index": {"format": FORMAT, **index(seen)},
         **{f"data-{key}": data for key, data in sections.items() if data},
         **{f"data-t{i}": reader_block(entry, model) for i, entry in enumerate(seen.entries)},
+        **{name: value for section in SECTIONS for name, value in section.blocks(seen).items()},
     }
     return PageData(
         facts=facts(seen),

@@ -11,7 +11,7 @@ from innerloop.report.embed import json_block, script_hash, visible
 from innerloop.report.statements import signed
 from innerloop.store import write_file
 
-_SCRIPTS = ("core", "plots", "headline", "curves", "tokens", "reader", "table", "main")
+_SCRIPTS = ("core", "plots", "headline", "curves", "tokens", "reader", "table", "update", "landscape", "main")
 
 
 def write(run: str | Path) -> Path:

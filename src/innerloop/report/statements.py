@@ -12,6 +12,7 @@ _NOUNS = {
     Source.SAMPLE: "samples",
     Source.OTHER_QUESTION: "trajectories of another question",
     Source.SHUFFLED: "the same tokens shuffled",
+    Source.FILLER: "filler of the same length",
 }
 _FEW_QUESTIONS = 5
 

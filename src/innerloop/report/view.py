@@ -10,7 +10,7 @@ from typing import Any
 
 from innerloop.evaluate.groups import Group, grouped
 from innerloop.inner.summary import Summary, summarise
-from innerloop.schema import Curve, Question, Trajectory
+from innerloop.schema import Curve, Landscape, Question, Trajectory, Update
 from innerloop.store import Run
 
 
@@ -39,6 +39,8 @@ class View:
     questions: tuple[Question, ...]
     entries: tuple[Entry, ...]
     groups: tuple[Group, ...]
+    updates: tuple[Update, ...] = ()
+    landscapes: tuple[Landscape, ...] = ()
 
     @property
     def probed(self) -> list[Entry]:
@@ -73,9 +75,16 @@ def view(path: Path) -> View:
         questions=tuple(questions),
         entries=tuple(entries),
         groups=tuple(sorted({entry.group for entry in entries}, key=lambda group: group.rank)),
+        updates=tuple(run.updates()),
+        landscapes=tuple(run.landscapes()),
     )
 
 
 def rounded(values: Sequence[float], digits: int) -> list[float | None]:
     """Numbers as the page's JSON holds them: undefined (NaN, infinite) is None."""
     return [round(value, digits) if math.isfinite(value) else None for value in values]
+
+
+def significant(value: float | None, digits: int = 4) -> float | None:
+    """A number of any size to so many significant digits; None where it is undefined."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -1,7 +1,9 @@
 """Made-up run folders: questions, trajectories and curves with a known story, written with the real store.
 
-from innerloop.testing.runs import made_up, write_run
-run = write_run(tmp_path / "R", *made_up(questions=4, tokens=50))
+from innerloop.testing.runs import made_up, made_up_landscapes, made_up_updates, write_run
+asked, told, curves = made_up(questions=4, tokens=50)
+updates = made_up_updates(told, curves)
+run = write_run(tmp_path / "R", asked, told, curves, updates=updates, landscapes=made_up_landscapes(asked, updates))
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from innerloop.schema import Curve, Outcome, Question, Source, Trajectory
+from innerloop.schema import Curve, Landscape, Outcome, Question, Source, Trajectory, Update
 from innerloop.store import Run
 
 MODEL = {"name": "tiny", "parameters": 134_515_008, "dtype": "float32", "fingerprint": "ab12cd34ef56ab78"}
@@ -78,12 +80,148 @@ def curve(trajectory: Trajectory, pieces: Sequence[str], loss: Sequence[float], 
     return dataclasses.replace(made, **more)
 
 
+def made_up_updates(
+    told: Sequence[Trajectory],
+    curves: Sequence[Curve],
+    *,
+    layers: int = 6,
+    every: int = 10,
+    gauge: str = "attention",
+    aligned: bool = True,
+    untrained: bool = True,
+    seed: int = 0,
+) -> list[Update]:
+    """The updates along each curve, at position ``every``, twice ``every``, … and the last.
+
+    The story: a patch is exact to 1e-6; steps are largest in the middle layers; the gradient predicts 0.8 of the
+    change with noise of 0.2 nats, for controls too. ``untrained`` adds the worked solutions under a model that
+    learns nothing. Without ``aligned`` every number of the alignment is null.
+    """
+    source = {trajectory.id: trajectory.source for trajectory in told}
+    made = []
+    for number, measured in enumerate(curves):
+        kinds = [False, True] if untrained and source[measured.trajectory_id] is Source.SOLUTION else [False]
+        for fresh in kinds:
+            draw = random.Random(seed + 2 * number + fresh)
+            made += _updates(measured, draw, layers=layers, every=every, gauge=gauge, aligned=aligned, untrained=fresh)
+    return made
+
+
+def _updates(
+    measured: Curve, draw: random.Random, *, layers: int, every: int, gauge: str, aligned: bool, untrained: bool
+) -> list[Update]:
+    """The updates along one curve."""
+    last = len(measured.position) - 1
+    places = sorted({*range(every, last, every), last})
+    base = measured.loss[0] + 0.1  # what the shift of positions alone does
+    profile = [math.exp(-(((layer + 0.5) / layers - 0.5) ** 2) / 0.05) for layer in range(layers)]
+    made: list[Update] = []
+    for before, at in zip([None, *places], places, strict=False):
+        full = base - 0.1 + draw.gauss(0, 0.05) if untrained else measured.loss[at]
+        predicted = 0.8 * (full - base) + draw.gauss(0, 0.2)
+        norms = [3 * (at / last) ** 0.5 * height for height in profile]
+        step = None if before is None else [height * draw.uniform(0.3, 1.0) for height in profile]
+        alignment: dict[str, Any] = {
+            "predicted": predicted,
+            "null_sd": 0.1,
+            "gradient_norm": 12.0,
+            "cosine": -predicted / 400,
+            "layer_predicted": tuple(predicted * height / sum(profile) for height in profile),
+            "layer_null_sd": tuple(0.1 / layers for _ in profile),
+            "layer_cosine": tuple(-predicted / 100 * height for height in profile),
+            "causal_predicted": 0.7 * predicted,
+            "causal_null_sd": 0.1,
+            "causal_cosine": -predicted / 500,
+        }
+        if made:
+            change = full - made[-1].loss
+            alignment |= {"step_predicted": 0.8 * change + draw.gauss(0, 0.05), "step_null_sd": 0.05}
+        made.append(
+            Update(
+                id=measured.trajectory_id + ("@untrained" if untrained else ""),
+                question_id=measured.question_id,
+                trajectory_id=measured.trajectory_id,
+                position=measured.position[at],
+                gauge=gauge,
+                scope="weights",
+                placement="kept",
+                untrained=untrained,
+                loss=full + draw.uniform(-1e-6, 1e-6),
+                full_loss=full,
+                base_loss=base,
+                residual=draw.uniform(1e-7, 1e-6),
+                rank=13,
+                norm=math.hypot(*norms),
+                relative=math.hypot(*norms) / 150,
+                condition=draw.uniform(1e2, 1e4),
+                step_norm=None if step is None else math.hypot(*step),
+                layer_norm=tuple(norms),
+                layer_step=None if step is None else tuple(step),
+                layer_error=tuple(0.02 + 0.3 * height for height in profile) if gauge == "paper" else None,
+                **(alignment if aligned else {}),
+            )
+        )
+    return made
+
+
+def made_up_landscapes(
+    asked: Sequence[Question], updates: Sequence[Update], *, size: int = 11, sharpness: bool = True
+) -> list[Landscape]:
+    """Per question: the plane of its first trajectory's path, the two lines, and one random plane.
+
+    The story: in the path's plane the loss is a bowl with its lowest point at (1, 0), where the path ends; across a
+    random plane it only rises. The plane holds 0.9 of the path.
+    """
+    made = []
+    for question in asked:
+        path = [update for update in updates if update.question_id == question.id and not update.untrained]
+        path = [update for update in path if update.id == path[0].id]
+        if not path:
+            continue
+        top, last = path[0].base_loss, path[-1]
+        place = [update.position / last.position for update in path]
+        depth = max(top - last.loss, 0.1)
+        grid = [-0.5 + 2 * i / (size - 1) for i in range(size)]
+        points: dict[str, Any] = {
+            "position": tuple(update.position for update in path),
+            "path_alpha": tuple(place),
+            "path_beta": tuple(0.4 * math.sin(math.pi * x) for x in place),
+            "path_loss": tuple(update.loss for update in path),
+        }
+        sharp: dict[str, Any] = {
+            "sharpness_weights": "attention output projections",
+            "top_eigenvalue": 41.5,
+            "low_eigenvalue": -3.25,
+            "trace": 310.0,
+            "trace_error": 12.0,
+        }
+        common: dict[str, Any] = {"question_id": question.id, **(sharp if sharpness else {})}
+        known = {"trajectory_id": path[0].trajectory_id, **common}
+        bowl = tuple(top + depth * ((a - 1) ** 2 - 1 + 0.5 * b * b) for a in grid for b in grid)
+        rise = tuple(top + 2 * (a - 0.5) ** 2 + (b - 0.5) ** 2 * (1 + 0.3 * a) for a in grid for b in grid)
+        line = tuple(top + depth * ((a - 1) ** 2 - 1) for a in grid)
+        steeper = tuple(top - 0.5 * depth * math.sin(2 * a) for a in grid)
+        name = question.id
+        axes: dict[str, Any] = {"alpha": tuple(grid), "beta": tuple(grid)}
+        made += [
+            Landscape(id=f"{name}/path", plane="path", loss=bowl, captured=0.9, **axes, **points, **known),
+            Landscape(id=f"{name}/random-filter-3", plane="random-filter", seed=3, loss=rise, **axes, **common),
+            Landscape(id=f"{name}/path-line", plane="path-line", loss=line, **(axes | {"beta": (0.0,)}), **known),
+            Landscape(
+                id=f"{name}/gradient-line", plane="gradient-line", loss=steeper, **(axes | {"beta": (0.0,)}), **known
+            ),
+        ]
+    return made
+
+
 def write_run(
     path: Path,
     questions: Sequence[Question] = (),
     trajectories: Sequence[Trajectory] = (),
     curves: Sequence[Curve] = (),
     *,
+    updates: Sequence[Update] = (),
+    landscapes: Sequence[Landscape] = (),
     configuration: dict[str, Any] | None = None,
     command: Sequence[str] = ("innerloop", "probe", "--model", "tiny"),
 ) -> Path:
@@ -96,6 +234,12 @@ def write_run(
             run.write("trajectories", Trajectory.to_table(trajectories))
         if curves:
             run.write("curves", Curve.to_table(curves))
+    if updates:
+        with Run.start(path, "update", settings, command=("innerloop", "update"), model=MODEL) as run:
+            run.write("updates", Update.to_table(updates))
+    if landscapes:
+        with Run.start(path, "landscape", settings, command=("innerloop", "landscape"), model=MODEL) as run:
+            run.write("landscapes", Landscape.to_table(landscapes))
     return path
 
 

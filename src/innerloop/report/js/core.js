@@ -63,7 +63,7 @@ function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
-const MARKS = { circle: "M9 5a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", square: "M9 1h8v8h-8z", diamond: "M13 0l5 5l-5 5l-5 -5z", "triangle-up": "M13 0l5 9h-10z", x: "M9 1l8 8m0 -8l-8 8" };
+const MARKS = { circle: "M9 5a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", square: "M9 1h8v8h-8z", diamond: "M13 0l5 5l-5 5l-5 -5z", "triangle-up": "M13 0l5 9h-10z", x: "M9 1l8 8m0 -8l-8 8", "triangle-down": "M13 10l5 -9h-10z", cross: "M13 0.5v9m-4.5 -4.5h9", star: "M13 0l1.2 3.6h3.8l-3.1 2.3l1.2 3.6l-3.1 -2.2l-3.1 2.2l1.2 -3.6l-3.1 -2.3h3.8z" };
 
 /** A sample of a group's line, as in the charts; `symbol` is a key of MARKS. */
 function swatch(kind, symbol = null) {
@@ -81,14 +81,30 @@ function fixed(value, digits = 3, plus = false) {
   return (value < 0 ? "−" : plus ? "+" : "") + text;
 }
 
+/** A power of ten in raised digits. */
+const raised = (power) => `10${power < 0 ? "⁻" : ""}${[...String(Math.abs(power))].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
+
+/** A number of any size, not negative: small and large ones with a power of ten. */
+function scientific(value, digits = 3) {
+  if (!defined(value)) return "–";
+  if (!Number.isFinite(value)) return "undefined";
+  if (value === 0) return "0";
+  const power = Math.floor(Math.log10(value));
+  if (power >= -3 && power < 4) return String(Number(value.toPrecision(digits)));
+  const rest = Number((value / 10 ** power).toPrecision(Math.min(digits, 2)));
+  return rest === 1 ? raised(power) : `${rest} × ${raised(power)}`;
+}
+
+/** A ratio as a percentage. */
+const percentage = (value) => (defined(value) ? `${scientific(100 * value, 2)} %` : "–");
+
 /** A probability as a percentage, small ones as a power of ten. */
 function probability(value) {
   if (!defined(value)) return "–";
   if (value >= 0.001) return `${(100 * value).toFixed(value >= 0.1 ? 1 : 2)} %`;
   if (value === 0) return "0";
   const power = Math.floor(Math.log10(value));
-  const raised = [...String(Math.abs(power))].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("");
-  return `${(value / 10 ** power).toFixed(1)} × 10⁻${raised}`;
+  return `${(value / 10 ** power).toFixed(1)} × ${raised(power)}`;
 }
 
 const OUTCOMES = { right: "✓ right", wrong: "✗ wrong", undecided: "? undecided" };
@@ -123,6 +139,9 @@ const popover = {
     byId("popover").hidden = true;
   },
 };
+
+/** The place of a note beside the pointer. */
+const nearMouse = ({ clientX, clientY }) => ({ left: clientX + 12, top: clientY - 8, bottom: clientY + 8 });
 
 /** Names and values as a definition list. */
 function pairs(rows) {

@@ -109,8 +109,7 @@ section("curves", () => {
 
   function hover(area, event) {
     const { customdata, x, y, data: trace } = event.points[0];
-    const mouse = event.event;
-    const rect = { left: mouse.clientX + 12, top: mouse.clientY - 8, bottom: mouse.clientY + 8 };
+    const rect = nearMouse(event.event);
     const { layer, point } = overlay(area);
     if (customdata < 0) {
       layer.replaceChildren();

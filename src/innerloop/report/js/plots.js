@@ -1,13 +1,15 @@
 // Charts: plotly.js, started after the page can be read, and what our charts have in common.
 
 const KINDS = {
-  solution: { colour: "blue", dash: "solid" },
-  right: { colour: "green", dash: "solid" },
-  wrong: { colour: "vermillion", dash: "dash" },
-  undecided: { colour: "orange", dash: "dashdot" },
-  unjudged: { colour: "sky", dash: "dashdot" },
-  "other-question": { colour: "purple", dash: "5px,3px" },
-  shuffled: { colour: "grey", dash: "dot" },
+  solution: { colour: "blue", dash: "solid", symbol: "circle" },
+  right: { colour: "green", dash: "solid", symbol: "triangle-up" },
+  wrong: { colour: "vermillion", dash: "dash", symbol: "triangle-down" },
+  undecided: { colour: "orange", dash: "dashdot", symbol: "diamond" },
+  unjudged: { colour: "sky", dash: "dashdot", symbol: "diamond" },
+  "other-question": { colour: "purple", dash: "5px,3px", symbol: "square" },
+  shuffled: { colour: "grey", dash: "dot", symbol: "x" },
+  filler: { colour: "olive", dash: "2px,2px", symbol: "cross" },
+  untrained: { colour: "ink", dash: "dot", symbol: "star" },
 };
 const SYMBOLS = Object.keys(MARKS);
 
@@ -15,13 +17,26 @@ const SYMBOLS = Object.keys(MARKS);
 const plotly = new Promise((resolve, reject) => {
   setTimeout(() => {
     try {
-      document.head.append(Object.assign(document.createElement("script"), { textContent: byId("plotly").textContent }));
+      withReadableCanvas(() => document.head.append(Object.assign(document.createElement("script"), { textContent: byId("plotly").textContent })));
       resolve(window.Plotly);
     } catch (error) {
       reject(error);
     }
   }, 50);
 });
+
+/** Run `start` with canvases meant for reading: plotly.js reads its 3-D labels off one, and Chromium would log advice. */
+function withReadableCanvas(start) {
+  const own = HTMLCanvasElement.prototype.getContext;
+  HTMLCanvasElement.prototype.getContext = function (kind, options) {
+    return own.call(this, kind, kind === "2d" ? { willReadFrequently: true, ...options } : options);
+  };
+  try {
+    start();
+  } finally {
+    HTMLCanvasElement.prototype.getContext = own;
+  }
+}
 
 /** Layout parts shared by the charts, in the colours of the theme. */
 function baseLayout() {
@@ -44,6 +59,8 @@ const titled = (text) => ({ text, font: { size: 13 }, standoff: 8 });
 const PLOT_CONFIG = {
   responsive: true,
   displaylogo: false,
+  showSendToCloud: false, // a page asks the network for nothing, and offers nothing that would
+  scrollZoom: false, // the wheel scrolls the page
   modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
 };
 

@@ -194,8 +194,7 @@ section("reader", () => {
       const span = spanAt(k);
       span?.classList.add("here");
       cursor(k);
-      const { clientX, clientY } = event.event;
-      popover.show({ left: clientX + 12, top: clientY - 8, bottom: clientY + 8 }, ...tokenNote(current.curve, k));
+      popover.show(nearMouse(event.event), ...tokenNote(current.curve, k));
     });
     area.on("plotly_unhover", () => {
       text.querySelector(".here")?.classList.remove("here");
