@@ -67,7 +67,8 @@ class PaperUpdate:
     Errors are ‖found − full‖ / ‖reduced − full‖ of the attention output at the branch's tokens, per layer: 1 as good as
     no patch, 0 exact, NaN where the two runs do not differ. ``layer_error`` and ``layer_best`` take each layer alone,
     on the true states of the unpatched reduced run; ``best`` is the least-squares W_v. ``walked_error`` is what the
-    layers reach when all of them are patched (relative to the unpatched reduced run, too).
+    layers reach when all of them are patched, relative to the unpatched reduced run, too: the same numbers wherever a
+    layer's rows are independent, since each layer's targets are the full run's whatever it is fed.
     """
 
     patch: Patch
