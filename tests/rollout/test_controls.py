@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innerloop.rollout.controls import other_question, shuffled
+from innerloop.rollout.controls import filler, other_question, shuffled
 from innerloop.schema import Mode, Question, Source, Status, Trajectory
 
 
@@ -98,12 +98,14 @@ def test_controls_are_made_of_real_trajectories_only() -> None:
         make("q2", "a", "  "),
         Trajectory(id="q2/b", question_id="q2", text="half", source=Source.FILE, status=Status.ERROR, reason="x"),
         make("q2", "a/shuffled", "good", Source.SHUFFLED),
+        make("q2", "a/filler", " . .", Source.FILLER),
     ]
     assert [c.id for c in other_question(trajectories, questions, seed=0)] == [
         "q0/a/other-question",
         "q1/a/other-question",
     ]
     assert [c.id for c in shuffled(trajectories, list, "".join, seed=0)] == ["q0/a/shuffled", "q1/a/shuffled"]  # type: ignore[arg-type]
+    assert [c.id for c in filler(trajectories, list, "".join)] == ["q0/a/filler", "q1/a/filler"]  # type: ignore[arg-type]
 
 
 def test_modes_are_not_mixed() -> None:
@@ -140,3 +142,21 @@ def test_shuffling_changes_the_order_with_the_seed() -> None:
     orders = {shuffled([trajectory], encode, decode, seed=seed)[0].token_ids for seed in range(5)}
     assert len(orders) == 5
     assert tuple(encode(trajectory.text)) not in orders
+
+
+@given(text=st.text(min_size=1).filter(str.strip), repeated=st.sampled_from([" .", "…", "na "]))
+def test_filler_is_as_long_in_tokens_and_says_nothing(text: str, repeated: str) -> None:
+    trajectory = make("q", "file-0", text, mode=Mode.THINKING)
+    [control] = filler([trajectory], encode, decode, text=repeated)
+    assert control.token_ids is not None
+    assert control.tokens == len(control.token_ids) == len(encode(text))
+    endless = encode(repeated) * len(encode(text))
+    assert list(control.token_ids) == endless[: len(control.token_ids)]
+    assert control.text == decode(control.token_ids)
+    assert (control.id, control.source, control.mode) == ("q/file-0/filler", Source.FILLER, Mode.THINKING)
+    assert control.outcome is control.seed is control.final is None
+
+
+def test_a_filler_without_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="gives no tokens"):
+        filler([make("q", "a", "x")], encode, decode, text="")

@@ -55,6 +55,7 @@ _NAMES = {
     Source.SAMPLE: "Samples",
     Source.OTHER_QUESTION: "Control: other question",
     Source.SHUFFLED: "Control: shuffled tokens",
+    Source.FILLER: "Control: filler",
 }
 _JUDGED = (Source.FILE, Source.SAMPLE)
 _ORDER = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Generator = np.random.Generator
 
-__all__ = ["Interval", "difference_interval", "mean_interval"]
+__all__ = ["Interval", "difference_interval", "expanded_level", "mean_interval"]
 
 _BATCH = 1000  # resamples held in memory at once
 
@@ -113,6 +113,14 @@ def difference_interval(
     )
 
 
+def expanded_level(level: float, questions: int) -> float:
+    """The level at which to take the percentiles of a bootstrap over at least two questions (Hesterberg 2015)."""
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + level) / 2, questions - 1) * math.sqrt(questions / (questions - 1))
+    return 1 - 2 * float(stats.norm.sf(quantile))
+
+
 def _check(level: float, resamples: int) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: it must lie between 0 and 1, e.g. 0.95")
@@ -153,11 +161,10 @@ def _bounds(
     smallest = min(map(len, samples))
     if smallest < 2:
         return math.nan, math.nan
-    quantile = stats.t.ppf((1 + level) / 2, smallest - 1) * math.sqrt(smallest / (smallest - 1))
     result = stats.bootstrap(
         samples,
         lambda x, y=None, axis=-1: x.mean(axis=axis) - (0 if y is None else y.mean(axis=axis)),
-        confidence_level=1 - 2 * float(stats.norm.sf(quantile)),
+        confidence_level=expanded_level(level, smallest),
         n_resamples=resamples,
         batch=_BATCH,
         vectorized=True,

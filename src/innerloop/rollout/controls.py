@@ -15,6 +15,8 @@ from innerloop.schema import Question, Source, Status, Trajectory
 
 log = logging.getLogger("innerloop.rollout")
 
+FILLER = " ."  # what a filler repeats
+
 
 def other_question(trajectories: Sequence[Trajectory], questions: Sequence[Question], *, seed: int) -> list[Trajectory]:
     """For each trajectory the text of one that belongs to another question, of the same source and mode.
@@ -69,6 +71,29 @@ def shuffled(
     return made
 
 
+def filler(
+    trajectories: Sequence[Trajectory],
+    encode: Callable[[str], Sequence[int]],
+    decode: Callable[[Sequence[int]], str],
+    *,
+    text: str = FILLER,
+) -> list[Trajectory]:
+    """For each trajectory as many tokens that say nothing: ``text`` over and over, cut to the trajectory's length.
+
+    What these do is owed to the distance and to the computation that more tokens allow, not to anything said.
+    ``token_ids`` holds them, so that the count is exact. Empty and failed trajectories get no control.
+    """
+    pattern = tuple(encode(text))
+    if not pattern:
+        raise ValueError(f"filler text {text!r} gives no tokens: choose another one, e.g. {FILLER!r}")
+    made = []
+    for trajectory in filter(_usable, trajectories):
+        count = len(encode(trajectory.text))
+        ids = (pattern * (count // len(pattern) + 1))[:count]
+        made.append(_control(trajectory, decode(ids), Source.FILLER, None, ids))
+    return made
+
+
 def _usable(trajectory: Trajectory) -> bool:
     if trajectory.source.is_control or trajectory.status is Status.ERROR:
         return False
@@ -76,7 +101,7 @@ def _usable(trajectory: Trajectory) -> bool:
 
 
 def _control(
-    trajectory: Trajectory, text: str, source: Source, seed: int, ids: tuple[int, ...] | None = None
+    trajectory: Trajectory, text: str, source: Source, seed: int | None, ids: tuple[int, ...] | None = None
 ) -> Trajectory:
     """Only what is true of the control is taken over: it has no final part, no outcome, no log-probability."""
     return Trajectory(
