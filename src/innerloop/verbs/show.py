@@ -65,8 +65,9 @@ def _(result: UpdateResult) -> None:
             f"{result.positions} updates (gauge {result.gauge}): patched and full run differ by at most "
             f"{result.residual:.1e} nats; the median update is {100 * (result.relative or 0):.2g} % of θ",
         )
-    for folder in result.adapters:
-        _line(console, f"adapter: {folder}")
+    for saved in result.adapters:
+        merged = f", merged from {len(saved.trajectories)} trajectories" if len(saved.trajectories) > 1 else ""
+        _line(console, f"adapter: {saved.path} (off by at most {saved.residual:.1e} nats{merged})")
     _line(console, f"{result.trajectories} trajectories of {result.questions} questions in {result.run}")
     _next(console, "report", str(result.run))
 

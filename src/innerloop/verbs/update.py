@@ -86,6 +86,20 @@ class UpdateSettings(TrajectorySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SavedAdapter:
+    """One adapter that was written, and what it is made of.
+
+    ``residual`` is max |Δ log p| between its weights and the full runs of its ``trajectories``, in nats; ``apart`` the
+    part of the wanted change that merging several trajectories lost (0 for one).
+    """
+
+    path: Path
+    trajectories: tuple[str, ...]
+    residual: float
+    apart: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdateResult:
     """What was measured. ``alignment`` holds a row per kind of trajectory, as the page shows them.
 
@@ -103,7 +117,7 @@ class UpdateResult:
     residual: float | None
     relative: float | None
     alignment: tuple[Any, ...]
-    adapters: tuple[Path, ...]
+    adapters: tuple[SavedAdapter, ...]
     skipped: dict[str, str]
 
 
@@ -143,7 +157,7 @@ def parse_positions(text: str, length: int = 0) -> tuple[int, ...]:
         n = int(match[2])
         if match[1] == "every":
             return tuple(sorted({*range(0, length + 1, n), length}))
-        return tuple(sorted({length * part // n for part in range(n + 1)}))
+        return tuple(sorted({length * part // n for part in range(1, n + 1)}))
     if re.fullmatch(r"\d+(,\d+)*", text):
         return tuple(sorted({int(part) for part in text.split(",")}))
     raise InputError(f"--positions {text}: write end, all, every:N, parts:N (N from 1 on) or a list such as 0,10,20")
@@ -197,7 +211,9 @@ def _with_alignment(
     return [replace(record, **found) for record, found in zip(records, fields, strict=True)]
 
 
-def _result(out: Path, settings: UpdateSettings, work: Work, *, new: int, adapters: tuple[Path, ...]) -> UpdateResult:
+def _result(
+    out: Path, settings: UpdateSettings, work: Work, *, new: int, adapters: tuple[SavedAdapter, ...]
+) -> UpdateResult:
     import statistics
 
     from innerloop.evaluate.alignment import summarise
@@ -245,7 +261,9 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.=@+-]+", "-", name).strip("-.") or "adapter"
 
 
-def _save(work: Work, settings: UpdateSettings, targets: Sequence[tuple[Path, list[Trajectory]]]) -> Iterator[Path]:
+def _save(
+    work: Work, settings: UpdateSettings, targets: Sequence[tuple[Path, list[Trajectory]]]
+) -> Iterator[SavedAdapter]:
     """Writes each adapter and names it."""
     if not targets:
         return
@@ -255,21 +273,17 @@ def _save(work: Work, settings: UpdateSettings, targets: Sequence[tuple[Path, li
             shown.advance(1)
 
 
-def _adapter(work: Work, settings: UpdateSettings, folder: Path, items: Sequence[ProbeItem]) -> Path:
+def _adapter(work: Work, settings: UpdateSettings, folder: Path, items: Sequence[ProbeItem]) -> SavedAdapter:
     """θ' at the end of one trajectory, or of several merged, with ordinary position ids."""
-    from innerloop.inner.adapter import Origin, save_adapter
-    from innerloop.inner.update import update as updates
+    from innerloop.inner.adapter import save_adapter
+    from innerloop.inner.merge import merge
 
-    loaded = work.loaded
-    [made] = updates(loaded, items, gauge=settings.gauge, placement="contiguous")
-    origin = Origin(
-        question_id=made.item.question_id,
-        question=work.questions[made.item.question_id].question,
-        prompt=made.task.prompt,
-        answer=made.task.answers[0],
-        trajectories=(made.item.trajectory_id,),
-        positions=(made.task.positions[0],),
-        gauge=made.gauge,
-        residuals=(float(made.residual[0]),),
+    merged = merge(work.loaded, items, gauge=settings.gauge)
+    question = work.questions[items[0].question_id].question
+    path = save_adapter(work.loaded, merged.patch, 0, folder, merged.origin(question))
+    return SavedAdapter(
+        path=path,
+        trajectories=tuple(item.trajectory_id for item in items),
+        residual=float(merged.residual.max()),
+        apart=merged.apart,
     )
-    return save_adapter(loaded, made.patch, 0, folder, origin)
