@@ -16,6 +16,9 @@ PUBLIC = [
     "DemoResult",
     "DemoSettings",
     "InputError",
+    "Landscape",
+    "LandscapeResult",
+    "LandscapeSettings",
     "LoadedModel",
     "Mode",
     "Outcome",
@@ -30,11 +33,16 @@ PUBLIC = [
     "Source",
     "Status",
     "Trajectory",
+    "Update",
+    "UpdateResult",
+    "UpdateSettings",
     "demo",
+    "landscape",
     "load",
     "probe",
     "report",
     "rollout",
+    "update",
 ]
 COMMON = (
     "questions limit seed model dtype device threads instruction think_start think_end trust_remote_code out json debug"
@@ -42,6 +50,11 @@ COMMON = (
 FIELDS = {
     "rollout": f"{COMMON} samples mode temperature top_p top_k max_tokens engine batch_size",
     "probe": f"{COMMON} trajectories controls controls_of every candidates suffix method memory",
+    "update": (
+        f"{COMMON} trajectories controls controls_of suffix "
+        "positions gauge scope placement alignment untrained save_adapter merge"
+    ),
+    "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
     "report": "run json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Source, Status, Trajectory, Update
     from innerloop.store import Run
     from innerloop.verbs.demo import DemoResult, DemoSettings, demo
+    from innerloop.verbs.landscape import LandscapeResult, LandscapeSettings, landscape
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
     from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
@@ -34,6 +35,8 @@ __all__ = [
     "DemoSettings",
     "InputError",
     "Landscape",
+    "LandscapeResult",
+    "LandscapeSettings",
     "LoadedModel",
     "Mode",
     "Outcome",
@@ -52,6 +55,7 @@ __all__ = [
     "UpdateResult",
     "UpdateSettings",
     "demo",
+    "landscape",
     "load",
     "probe",
     "report",
@@ -65,6 +69,7 @@ _HOMES = {
     "schema": ("Curve", "Landscape", "Mode", "Outcome", "Question", "Source", "Status", "Trajectory", "Update"),
     "store": ("Run",),
     "verbs.demo": ("DemoResult", "DemoSettings", "demo"),
+    "verbs.landscape": ("LandscapeResult", "LandscapeSettings", "landscape"),
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),
     "verbs.rollout": ("RolloutResult", "RolloutSettings", "rollout"),

@@ -59,6 +59,11 @@ COMMANDS = (
         "Turn trajectories into weights, and compare them with the gradient.",
         "update --questions q.jsonl --controls shuffled --positions every:8 --out R1",
     ),
+    _Command(
+        "landscape",
+        "Measure the answer loss on grids of weights around the model's own, and along trajectories' paths.",
+        "landscape --questions q.jsonl --plane path --plane path-line --points 25 --out R1",
+    ),
     _Command("report", "Write one self-contained page from a run folder.", "report R1"),
 )
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from innerloop.verbs.demo import DemoResult
+from innerloop.verbs.landscape import LandscapeResult
 from innerloop.verbs.probe import ProbeResult
 from innerloop.verbs.report import ReportResult
 from innerloop.verbs.rollout import RolloutResult
@@ -69,6 +70,31 @@ def _(result: UpdateResult) -> None:
         merged = f", merged from {len(saved.trajectories)} trajectories" if len(saved.trajectories) > 1 else ""
         _line(console, f"adapter: {saved.path} (off by at most {saved.residual:.1e} nats{merged})")
     _line(console, f"{result.trajectories} trajectories of {result.questions} questions in {result.run}")
+    _next(console, "report", str(result.run))
+
+
+@show.register
+def _(result: LandscapeResult) -> None:
+    table = _table("answer loss")
+    for header in ("n", "at the model", "lowest", "path captured"):
+        table.add_column(header, justify="right")
+    for row in result.planes:
+        table.add_row(
+            row.plane,
+            str(row.landscapes),
+            _number(row.centre),
+            _number(row.lowest),
+            _number(row.captured),
+        )
+    console = _console()
+    console.print(table)
+    if (sharp := result.sharpness) is not None:
+        ends = " to ".join(map(_figure, (sharp.low_eigenvalue, sharp.top_eigenvalue)))
+        _line(
+            console, f"Hessian, mean of {sharp.questions} questions: eigenvalues {ends}, trace {_figure(sharp.trace)}"
+        )
+    _skipped(console, result)
+    _line(console, f"{result.landscapes} landscapes of {result.questions} questions in {result.run}")
     _next(console, "report", str(result.run))
 
 
@@ -133,7 +159,7 @@ def _alignment(result: UpdateResult) -> Table:
     return table
 
 
-def _skipped(console: Console, result: ProbeResult | UpdateResult) -> None:
+def _skipped(console: Console, result: ProbeResult | UpdateResult | LandscapeResult) -> None:
     if result.skipped:
         name, reason = next(iter(result.skipped.items()))
         more = f" and {len(result.skipped) - 1} more" if len(result.skipped) > 1 else ""
@@ -146,6 +172,11 @@ def _gain(gain: dict[str, Any]) -> str:
 
 def _interval(interval: Interval) -> str:
     return escape(f"{_number(interval.mean)} [{_number(interval.low)}, {_number(interval.high)}]")
+
+
+def _figure(value: float | None) -> str:
+    """Numbers of any size, in three digits."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3g}"
 
 
 def _number(value: Any, sign: str = "") -> str:
