@@ -147,6 +147,13 @@ def test_the_family_holds_an_exact_member_that_the_construction_misses(architect
 
 
 @pytest.mark.model
+def test_the_control_does_nothing_where_only_the_trajectory_is_missing():
+    found = paper(tiny("llama", dtype="float64"), task(), 20, reading="none")
+    assert found.layer_error[0] == pytest.approx(1.0), "the branch's states are not yet changed in the first layer"
+    assert max(abs(error - 1) for error in found.layer_error[1:]) > 0.01
+
+
+@pytest.mark.model
 def test_without_a_trajectory_there_is_no_update():
     loaded = tiny("llama", dtype="float64")
     found = paper(loaded, task(), 0)

@@ -15,7 +15,8 @@ Two steps cannot be taken as printed, so they are read as follows.
    columns must stand for Mᵀ. Reading ``root`` takes N = (M Mᵀ)^½ = (I + CᵀC)^½: the only symmetric positive one for
    which eq. 18 holds exactly when the softmax is left out and E_t lies in the span of E_l; there W' is linear
    attention's known update, Σ k vᵀ over the trajectory (von Oswald et al. 2023, Dai et al. 2023). Reading ``fold``
-   takes M [E_l; E_t] for Mᵀ E_l: each row of l gets its share of the trajectory's rows, E_l + Cᵀ E_t.
+   takes M [E_l; E_t] for Mᵀ E_l: each row of l gets its share of the trajectory's rows, E_l + Cᵀ E_t. Reading ``none``
+   is a control, N = I: the change of basis alone, with the trajectory's keys and values left out.
 
 For a real model: E are the inputs of a layer's projections, norms included. The trajectory's tokens are taken at once
 (E_t has i rows) instead of one by one. The branch is fed in both runs, so the change of basis takes its k reduced
@@ -50,7 +51,7 @@ from innerloop.inner.task import Task
 from innerloop.inner.watch import first
 from innerloop.models import LoadedModel
 
-Reading = Literal["root", "fold"]
+Reading = Literal["root", "fold", "none"]
 
 _ATTENTION = "self_attn"
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -137,11 +138,6 @@ def attention_layers(loaded: LoadedModel) -> tuple[str, ...]:
     return tuple(names)
 
 
-def paper_sites(loaded: LoadedModel) -> tuple[tuple[str, ...], ...]:
-    """The sites of each layer: its projections of queries, keys and values. `InputError` as `attention_layers`."""
-    return tuple(tuple(f"{name}.{part}" for part in _PROJECTIONS[:3]) for name in attention_layers(loaded))
-
-
 def _known(attention: nn.Module) -> bool:
     parts = [getattr(attention, name, None) for name in _PROJECTIONS]
     if not all(isinstance(part, nn.Linear) for part in parts):
@@ -160,7 +156,7 @@ def merged(
 ) -> Float[Tensor, "question n"]:
     """What stands for the rows of (question, trajectory) on the question's rows: eq. 16 to 19, in a reading."""
     question, trajectory = question.double(), trajectory.double()
-    if not len(trajectory):
+    if reading == "none" or not len(trajectory):
         return question
     shares = trajectory @ _pseudo_inverse(question)  # C
     if reading == "fold":
