@@ -59,7 +59,10 @@ class UpdateSettings(TrajectorySettings):
         ),
     )
     untrained: bool = field(
-        default=False, metadata=about("Measure an untrained model of the same shape, too, as a further control.")
+        default=False,
+        metadata=about(
+            "Also measure the trajectories, without their controls, on an untrained model of the same shape."
+        ),
     )
     save_adapter: Path | None = field(
         default=None,
@@ -133,7 +136,9 @@ def update(settings: UpdateSettings, *, command: Sequence[str] | None = None) ->
         targets = _adapter_folders(work, settings)
         done = run.done("updates")
         kinds = (False, True) if settings.untrained else (False,)
-        missing = {kind: [t for t in work.wanted if _unit(t, untrained=kind) not in done] for kind in kinds}
+        missing = {
+            kind: [t for t in _wanted(work, untrained=kind) if _unit(t, untrained=kind) not in done] for kind in kinds
+        }
         for untrained, trajectories in missing.items():
             if trajectories:
                 _measure(work, run, settings, trajectories, untrained=untrained)
@@ -161,6 +166,11 @@ def parse_positions(text: str, length: int = 0) -> tuple[int, ...]:
     if re.fullmatch(r"\d+(,\d+)*", text):
         return tuple(sorted({int(part) for part in text.split(",")}))
     raise InputError(f"--positions {text}: write end, all, every:N, parts:N (N from 1 on) or a list such as 0,10,20")
+
+
+def _wanted(work: Work, *, untrained: bool) -> list[Trajectory]:
+    """What is measured; an untrained model is itself a control and gets no further ones."""
+    return [t for t in work.wanted if not (untrained and t.source.is_control)]
 
 
 def _unit(trajectory: Trajectory, *, untrained: bool) -> str:
