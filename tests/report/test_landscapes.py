@@ -57,8 +57,9 @@ def test_a_row_of_the_page_runs_along_alpha(make_run: MakeRun) -> None:
 
 def test_figures_per_question_and_lines_together(make_run: MakeRun, story: Any) -> None:
     asked, told, curves, found = story
-    data = collect(make_run(asked, told, curves, landscapes=list(reversed(found))))
-    section = data.sections["landscape"]
+    seen = view(make_run(asked, told, curves, landscapes=list(reversed(found))))
+    section = landscapes(seen)
+    assert section is not None
     assert [question["id"] for question in section["questions"]] == [question.id for question in asked]
     own = [item for item in section["items"] if item["question"] == 1]
     assert [item["label"] for item in own] == [
@@ -68,8 +69,8 @@ def test_figures_per_question_and_lines_together(make_run: MakeRun, story: Any) 
     ]
     assert [item["seed"] for item in own] == [None, None, "3"]
     assert own[0]["trajectory"] == "q-1/solution-0"
-    assert data.blocks["data-index"]["rows"][own[0]["row"]]["id"] == "q-1/solution-0"
-    lines = data.blocks[f"data-l{section['items'].index(own[1])}"]["lines"]
+    assert seen.entries[own[0]["row"]].trajectory.id == "q-1/solution-0"
+    lines = landscape_blocks(seen)[f"data-l{section['items'].index(own[1])}"]["lines"]
     assert [line["plane"] for line in lines] == ["path-line", "gradient-line"]
     stored = {one.id: one for one in found}
     assert lines[1]["loss"] == pytest.approx(stored["q-1/gradient-line"].loss, rel=1e-4)

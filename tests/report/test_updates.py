@@ -24,6 +24,13 @@ from innerloop.testing.runs import curve, made_up, made_up_updates
 MakeRun = Callable[..., Path]
 
 
+def section(run: Path) -> dict[str, Any]:
+    """The section's data, without the rest of the page."""
+    found = updates(view(run))
+    assert found is not None
+    return found
+
+
 @pytest.fixture(scope="module")
 def story() -> Any:
     asked, told, curves = made_up(questions=4, tokens=45)
@@ -90,8 +97,8 @@ def test_text_is_shown_only_where_the_measured_positions_allow(make_run: MakeRun
 
 def test_actual_change_leaves_out_the_shift_of_positions(make_run: MakeRun, story: Any) -> None:
     asked, told, curves, found = story
-    points = collect(make_run(asked, told, curves, updates=found)).sections["update"]["points"]
-    items = collect(make_run(asked, told, curves, updates=found)).sections["update"]["items"]
+    built = section(make_run(asked, told, curves, updates=found))
+    points, items = built["points"], built["items"]
     exact = {(update.id, update.position): update for update in found}
     assert points["all"] == len(points["item"]) == len(found)
     for item, position, predicted, actual in zip(
@@ -107,30 +114,30 @@ def test_position_zero_and_what_was_not_measured_are_no_points(make_run: MakeRun
     asked, told, curves, found = story
     first = dataclasses.replace(found[0], position=0)
     without = dataclasses.replace(found[1], predicted=None)
-    points = collect(make_run(asked, told, curves, updates=[first, without, found[2]])).sections["update"]["points"]
+    points = section(make_run(asked, told, curves, updates=[first, without, found[2]]))["points"]
     assert points["position"] == [found[2].position]
     none = made_up_updates(told, curves, aligned=False)
-    section = collect(make_run(asked, told, curves, updates=none)).sections["update"]
-    assert (section["points"], section["table"]) == (None, [])
+    built = section(make_run(asked, told, curves, updates=none))
+    assert (built["points"], built["table"]) == (None, [])
 
 
 def test_many_points_are_thinned(make_run: MakeRun, story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, told, curves, found = story
     monkeypatch.setattr(sys.modules[updates.__module__], "MOST_POINTS", 7)
-    points = collect(make_run(asked, told, curves, updates=found)).sections["update"]["points"]
+    points = section(make_run(asked, told, curves, updates=found))["points"]
     assert (len(points["item"]), points["all"]) == (7, len(found))
 
 
 def test_the_table_takes_its_numbers_from_the_statistics(make_run: MakeRun, story: Any) -> None:
-    asked, told, curves, found = story
-    seen = view(make_run(asked, told, curves, updates=found))
-    section = updates(seen)
-    assert section is not None
+    asked, told, _, found = story
+    seen = view(make_run(asked, told, updates=found))
+    built = updates(seen)
+    assert built is not None
     groups = {entry.trajectory.id: entry.group for entry in seen.entries}
     expected = summarise(seen.updates, {name: group.key for name, group in groups.items()})
-    assert [row["key"] for row in section["table"]] == [row.group for row in expected]
-    assert [row["untrained"] for row in section["table"]] == [False] * 5 + [True]
-    for row, exact in zip(section["table"], expected, strict=True):
+    assert [row["key"] for row in built["table"]] == [row.group for row in expected]
+    assert [row["untrained"] for row in built["table"]] == [False] * 5 + [True]
+    for row, exact in zip(built["table"], expected, strict=True):
         assert (row["questions"], row["points"]) == (exact.questions, exact.points) == (4, 20)
         for name in ("correlation", "slope", "sign_agreement", "z", "step_correlation", "causal_cosine"):
             interval = getattr(exact, name)
@@ -140,7 +147,7 @@ def test_the_table_takes_its_numbers_from_the_statistics(make_run: MakeRun, stor
 
 def test_groups_are_kinds_of_trajectory(make_run: MakeRun, story: Any) -> None:
     asked, told, curves, found = story
-    groups = collect(make_run(asked, told, curves, updates=found)).sections["update"]["groups"]
+    groups = section(make_run(asked, told, curves, updates=found))["groups"]
     assert [group["label"] for group in groups] == [
         "Worked solutions",
         "Samples, right",
@@ -154,51 +161,51 @@ def test_groups_are_kinds_of_trajectory(make_run: MakeRun, story: Any) -> None:
 
 def test_an_update_whose_trajectory_was_lost_is_still_shown(make_run: MakeRun, story: Any) -> None:
     asked, _, _, found = story
-    section = collect(make_run(asked, updates=found[:3])).sections["update"]
-    assert [item["row"] for item in section["items"]] == [None]
-    assert section["groups"][0]["label"] == "Not in this run"
-    assert section["table"][0]["points"] == 3
+    built = section(make_run(asked, updates=found[:3]))
+    assert [item["row"] for item in built["items"]] == [None]
+    assert built["groups"][0]["label"] == "Not in this run"
+    assert built["table"][0]["points"] == 3
 
 
 def test_the_largest_residual_is_named_with_its_place(make_run: MakeRun, story: Any) -> None:
     asked, told, curves, found = story
     worst = dataclasses.replace(found[7], residual=0.25, deficient=2)
-    exact = collect(make_run(asked, told, curves, updates=[*found[:7], worst, *found[8:]])).sections["update"]["exact"]
+    exact = section(make_run(asked, told, curves, updates=[*found[:7], worst, *found[8:]]))["exact"]
     assert (exact["residual"], exact["id"], exact["position"]) == (0.25, worst.trajectory_id, worst.position)
     assert (exact["positions"], exact["trajectories"], exact["deficient"]) == (len(found), 24, 1)
     undefined = dataclasses.replace(worst, residual=math.nan)
-    exact = collect(make_run(asked, told, curves, updates=[*found[:7], undefined])).sections["update"]["exact"]
+    exact = section(make_run(asked, told, curves, updates=[*found[:7], undefined]))["exact"]
     assert (exact["residual"], exact["id"]) == (None, worst.trajectory_id)  # no number is worse than any number
 
 
 def test_the_paper_gauge_shows_its_own_error(make_run: MakeRun, story: Any) -> None:
     asked, told, curves, found = story
-    assert collect(make_run(asked, told, curves, updates=found)).sections["update"]["exact"]["error"] is None
+    assert section(make_run(asked, told, curves, updates=found))["exact"]["error"] is None
     paper = made_up_updates(told, curves, gauge="paper")
-    data = collect(make_run(asked, told, curves, updates=paper))
+    run = make_run(asked, told, updates=paper)
     errors = [error for update in paper for error in update.layer_error or ()]
-    shown = data.sections["update"]["exact"]["error"]
+    shown = section(run)["exact"]["error"]
     assert shown["most"] == pytest.approx(max(errors), rel=0.01)
     assert shown["layer"] in (2, 3)  # the middle of six
-    assert data.blocks["data-u0"]["layer_error"][0] == pytest.approx(paper[0].layer_error, rel=1e-2)
-    assert "Error of the approximation" in page.render(data)
+    assert update_blocks(view(run))["data-u0"]["layer_error"][0] == pytest.approx(paper[0].layer_error, rel=1e-2)
+    assert "Error of the approximation" in page.write(run).read_text(encoding="utf-8")
 
 
 def test_the_page_says_what_the_numbers_cannot_show_in_three_sentences(make_run: MakeRun, story: Any) -> None:
-    asked, told, curves, found = story
+    asked, told, _, found = story
     assert len(CAUTIONS) == 3
     for caution in CAUTIONS:
         assert re.findall(r"[.!?]", caution) == ["."]
         assert caution.endswith(".")
-    html = page.render(collect(make_run(asked, told, curves, updates=found)))
+    html = page.render(collect(make_run(asked, told, updates=found)))
     for word in ("attention", "weights", "kept", "same position ids"):
         assert word in html
 
 
 def test_without_the_kept_positions_there_is_no_shift_to_explain(make_run: MakeRun, story: Any) -> None:
-    asked, told, curves, found = story
+    asked, told, _, found = story
     moved = [dataclasses.replace(update, placement="contiguous") for update in found]
-    html = page.render(collect(make_run(asked, told, curves, updates=moved)))
+    html = page.render(collect(make_run(asked, told, updates=moved)))
     assert "follow the question directly" in html
     assert "same position ids" not in html
 

@@ -143,6 +143,20 @@ const popover = {
 /** The place of a note beside the pointer. */
 const nearMouse = ({ clientX, clientY }) => ({ left: clientX + 12, top: clientY - 8, bottom: clientY + 8 });
 
+/** Resolves when the reader comes near an element; what is far down is drawn only then, so that the page opens soon. */
+const whenNear = (id) =>
+  new Promise((resolve) => {
+    const watch = new IntersectionObserver(
+      (seen) => {
+        if (!seen.some(({ isIntersecting }) => isIntersecting)) return;
+        watch.disconnect();
+        resolve();
+      },
+      { rootMargin: "600px" },
+    );
+    watch.observe(byId(id));
+  });
+
 /** Names and values as a definition list. */
 function pairs(rows) {
   return el("dl", {}, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));

@@ -7,7 +7,7 @@ section("landscape", () => {
   const solid = hasWebGL();
   let shown = null; // the item on the screen
   let current = null; // its block
-  let near = false; // whether the section has come near: the surface is drawn only then
+  let near = false; // whether the section has come near: its figures are drawn only then
   let turned = null; // where the surface is looked at from
   let pointer = { clientX: 0, clientY: 0 };
 
@@ -87,7 +87,6 @@ section("landscape", () => {
   }
 
   function surface() {
-    if (!solid || !near) return null;
     const base = baseLayout();
     const axis = (text) => ({ title: { text, font: { size: 12 } }, gridcolor: colour("hairline"), zeroline: false, showbackground: false, linecolor: colour("hairline"), tickfont: { size: 11 }, showspikes: false });
     return draw("landscape-surface", surfaceTraces(), {
@@ -146,8 +145,7 @@ section("landscape", () => {
   }
 
   function listen(area) {
-    if (!area?.on || area.dataset.heard) return;
-    area.dataset.heard = "yes";
+    if (!firstTime(area)) return;
     area.on("plotly_hover", note);
     area.on("plotly_unhover", popover.hide);
     area.on("plotly_relayout", (change) => {
@@ -195,8 +193,10 @@ section("landscape", () => {
       byId("landscape-overlay-label").hidden = !current.overlay;
     }
     byId("landscape-note").textContent = explain();
-    if (!flat) return lines().then(listen);
-    return Promise.all([contour().then(listen), Promise.resolve(surface()).then(listen)]);
+    if (!near) return;
+    if (!flat) return void lines().then(listen);
+    contour().then(listen);
+    if (solid) surface().then(listen);
   }
 
   function show(i) {
@@ -211,7 +211,7 @@ section("landscape", () => {
     byId("landscape-next").disabled = question === questions.length - 1;
     facts();
     sharpness();
-    return redraw();
+    redraw();
   }
 
   /** What tells the figures of a question apart: the plane, and where that is not enough the seed or the trajectory. */
@@ -255,17 +255,11 @@ section("landscape", () => {
   for (const name of ["surface", "contour", "lines"]) exportButtons(`landscape-${name}`, () => byId(`landscape-${name}`));
   on("select", follow);
   on("theme", redraw);
-  const watch = new IntersectionObserver(
-    ([{ isIntersecting }]) => {
-      if (!isIntersecting || near) return;
-      near = true;
-      watch.disconnect();
-      Promise.resolve(items[shown].kind === "plane" ? surface() : null).then(listen);
-    },
-    { rootMargin: "300px" },
-  );
-  if (solid) watch.observe(byId("landscape"));
-  return show(0);
+  show(0);
+  whenNear("landscape").then(() => {
+    near = true;
+    redraw();
+  });
 });
 
 function hasWebGL() {

@@ -80,6 +80,13 @@ async function draw(id, traces, layout) {
   return area;
 }
 
+/** Whether this chart was drawn and nobody listens to it yet: it stays the same element however often it is redrawn. */
+function firstTime(area) {
+  if (!area.on || area.dataset.heard) return false;
+  area.dataset.heard = "yes";
+  return true;
+}
+
 /** A layer over a chart for what moves with the pointer; `point` gives pixels of data coordinates. */
 function overlay(area) {
   let layer = area.querySelector(":scope > .overlay");

@@ -7,7 +7,7 @@ section("update", () => {
   const nameOf = (item) => `${item.id}${item.untrained ? ", untrained model" : ""}`;
   let shown = null; // the item in the map
   let current = null; // its block
-  let drawing = null; // the first drawing, which the page waits for
+  let near = false; // whether the section has come near: its figures are drawn only then
   let cell = null; // the map's cell with the keyboard's focus
 
   // --- what stands in the text --------------------------------------------------------------------------------------
@@ -63,7 +63,6 @@ section("update", () => {
   }
 
   function scatter() {
-    if (!points) return null;
     const base = baseLayout();
     const all = [...points.predicted, ...points.actual].filter(defined);
     const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
@@ -89,15 +88,11 @@ section("update", () => {
     popover.show(nearMouse(event.event), el("div", {}, item.id), el("div", { class: "muted" }, groups[item.group].label), pairs(rows));
   }
 
-  let listening = false;
-  function listen([map, cloud]) {
-    if (listening) return;
-    listening = true;
-    map?.on?.("plotly_hover", (event) => hover(map, event));
-    map?.on?.("plotly_unhover", leave);
-    cloud?.on?.("plotly_hover", pointNote);
-    cloud?.on?.("plotly_unhover", popover.hide);
-    cloud?.on?.("plotly_click", (event) => {
+  function listenToScatter(area) {
+    if (!firstTime(area)) return;
+    area.on("plotly_hover", pointNote);
+    area.on("plotly_unhover", popover.hide);
+    area.on("plotly_click", (event) => {
       const at = event.points[0].customdata;
       if (defined(at)) pick(points.item[at]);
     });
@@ -148,7 +143,6 @@ section("update", () => {
   }
 
   function heat() {
-    if (!current) return null;
     const drawn = map();
     const base = baseLayout();
     const single = drawn.columns.length === 1;
@@ -218,6 +212,12 @@ section("update", () => {
     else note(nearMouse(event.event), point.pointNumber, null);
   }
 
+  function listenToMap(area) {
+    if (!firstTime(area)) return;
+    area.on("plotly_hover", (event) => hover(area, event));
+    area.on("plotly_unhover", leave);
+  }
+
   function heatKeys(event) {
     if (!current || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "Escape") return leave();
@@ -279,7 +279,6 @@ section("update", () => {
     chips();
     byId("update-note").textContent = explain();
     byId("update-map").hidden = !choices();
-    return byId("update-map").hidden ? null : heat();
   }
 
   /** Choose an item; its trajectory is chosen in the reader too, where the run holds it. */
@@ -291,7 +290,9 @@ section("update", () => {
   }
 
   function redraw() {
-    return Promise.all([show(shown), scatter()]).then(listen);
+    show(shown);
+    if (near && points) scatter().then(listenToScatter);
+    if (near && !byId("update-map").hidden) heat().then(listenToMap);
   }
 
   const walk = items.map((_, i) => i);
@@ -306,7 +307,7 @@ section("update", () => {
       if (found < 0) return;
       shown = found;
     }
-    drawing = redraw();
+    redraw();
   }
 
   summary();
@@ -331,7 +332,10 @@ section("update", () => {
   on("select", follow);
   on("theme", redraw);
   shown = 0;
-  return pause().then(() => (drawing ??= redraw())); // the trajectory in the address comes first
+  whenNear("update").then(() => {
+    near = true;
+    redraw();
+  });
 });
 
 /** A symbol per group: the kind's own, and another one where two groups share a kind. */
