@@ -21,6 +21,7 @@ from innerloop.models import LoadedModel
 
 _AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-3}  # logits; half precisions below
 _HALF_AGREEMENT = 0.5
+_LOGITS = 2**25  # numbers held at once
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,20 @@ def layer_gradients(
     layer's sites, all of one forward whose graph is kept. Losses in nats per answer token, each batch entry its own.
     Only the way from a layer's sites to the layer's own output is walked back: earlier layers get nothing.
     """
-    for state, sites in zip(states, outputs, strict=True):
-        loss = answer_losses(read(state), answer).sum()
-        yield dict(zip(sites, torch.autograd.grad(loss, list(sites.values()), retain_graph=True), strict=True))
+    slopes = _slopes(read, states, answer)
+    for state, slope, sites in zip(states, slopes, outputs, strict=True):
+        found = torch.autograd.grad(state, list(sites.values()), grad_outputs=slope, retain_graph=True)
+        yield dict(zip(sites, found, strict=True))
+
+
+def _slopes(
+    read: Readout, states: Sequence[Float[Tensor, "batch answer width"]], answer: Int[Tensor, " answer"]
+) -> Iterator[Float[Tensor, "batch answer width"]]:
+    """The gradient of each state's answer loss in the state, many layers at once: the head is large, rows are few."""
+    entries = states[0].shape[0] * states[0].shape[1] * read.head.weight.shape[0]  # type: ignore[index]
+    size = max(1, _LOGITS // int(entries))
+    for start in range(0, len(states), size):
+        cut = torch.stack([state.detach() for state in states[start : start + size]]).requires_grad_()
+        logits = read(cut.flatten(0, 1))
+        (found,) = torch.autograd.grad(answer_losses(logits, answer).sum(), cut)
+        yield from found
