@@ -169,12 +169,15 @@ def test_an_update_whose_trajectory_was_lost_is_still_shown(make_run: MakeRun, s
 
 def test_the_largest_residual_is_named_with_its_place(make_run: MakeRun, story: Any) -> None:
     asked, told, curves, found = story
-    worst = dataclasses.replace(found[7], residual=0.25, deficient=2)
-    exact = section(make_run(asked, told, curves, updates=[*found[:7], worst, *found[8:]]))["exact"]
+    worst = dataclasses.replace(found[2], residual=0.25, deficient=2)
+    exact = section(make_run(asked, told, curves, updates=[*found[:2], worst, *found[3:]]))["exact"]
     assert (exact["residual"], exact["id"], exact["position"]) == (0.25, worst.trajectory_id, worst.position)
-    assert (exact["positions"], exact["trajectories"], exact["deficient"]) == (len(found), 24, 1)
+    assert (exact["positions"], exact["trajectories"], exact["deficient"]) == (100, 20, 1)  # of the model itself
+    fresh = [update for update in found if update.untrained]
+    assert exact["untrained"] == pytest.approx(max(update.residual for update in fresh), rel=0.05)
+    assert section(make_run(asked, told, updates=fresh))["exact"]["positions"] == len(fresh) == 20
     undefined = dataclasses.replace(worst, residual=math.nan)
-    exact = section(make_run(asked, told, curves, updates=[*found[:7], undefined]))["exact"]
+    exact = section(make_run(asked, told, curves, updates=[*found[:2], undefined]))["exact"]
     assert (exact["residual"], exact["id"]) == (None, worst.trajectory_id)  # no number is worse than any number
 
 

@@ -164,7 +164,13 @@ def _lines(own: Sequence[Landscape]) -> dict[str, Any]:
     ordered = sorted(own, key=lambda one: _LINES.index(one.plane))
     return {
         "lines": [
-            {"plane": one.plane, "alpha": _numbers(one.alpha), "loss": _numbers(one.loss), **_path(one)}
+            {
+                "plane": one.plane,
+                "alpha": _numbers(one.alpha),
+                "loss": _numbers(one.loss),
+                "captured": significant(one.captured),
+                **_path(one),
+            }
             for one in ordered
         ]
     }

@@ -167,10 +167,11 @@ def _points(members: Sequence[Sequence[Update]]) -> dict[str, Any] | None:
     }
 
 
-def _exact(found: Sequence[Update]) -> dict[str, Any]:
-    """How well the patches restore the full run, and how large they are."""
-    # A residual that is no number is the worst of all.
-    worst = max(found, key=lambda update: math.inf if math.isnan(update.residual) else update.residual)
+def _exact(every: Sequence[Update]) -> dict[str, Any]:
+    """How well the patches restore the full run, and how large they are: of the model itself, where it was measured."""
+    found = [update for update in every if not update.untrained] or every
+    fresh = [update for update in every if update.untrained and found is not every]
+    worst = _worst(found)
     relative = [update.relative for update in found if math.isfinite(update.relative)]
     errors = [
         (error, layer, update)
@@ -183,14 +184,19 @@ def _exact(found: Sequence[Update]) -> dict[str, Any]:
         "trajectories": len({update.id for update in found}),
         "residual": significant(worst.residual, 2),
         "id": worst.trajectory_id,
-        "untrained": worst.untrained,
         "position": worst.position,
+        "untrained": significant(_worst(fresh).residual, 2) if fresh else None,
         "relative": significant(float(np.median(relative)), 2) if relative else None,
         "relative_most": significant(max(relative), 2) if relative else None,
         "rank": max(update.rank for update in found),
         "deficient": sum(update.deficient > 0 for update in found),
         "error": _layer_error(errors),
     }
+
+
+def _worst(found: Sequence[Update]) -> Update:
+    """The update with the largest residual; one that is no number is the worst of all."""
+    return max(found, key=lambda update: math.inf if math.isnan(update.residual) else update.residual)
 
 
 def _layer_error(errors: Sequence[tuple[float, int, Update]]) -> dict[str, Any] | None:

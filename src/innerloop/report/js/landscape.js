@@ -121,8 +121,8 @@ section("landscape", () => {
       const { label, colour: ink, dash, symbol } = WAYS[plane];
       return { x: alpha, y: loss, name: label, mode: "lines+markers", line: { color: colour(ink), dash, width: 2.2 }, marker: { symbol, size: 6 }, customdata: alpha.map(() => [label, null]), hoverinfo: "none" };
     });
-    const own = current.lines.flatMap((line) => (line.position.length ? [{ x: line.path_alpha, y: line.path_loss, name: "the path itself, at its own loss", mode: "markers", marker: { symbol: "circle-open", size: 10, color: pathInk(), line: { width: 2 } }, customdata: line.position.map((position) => [`position ${position}`, null]), hoverinfo: "none" }] : []));
-    return draw("landscape-lines", [...traces, ...own.slice(0, 1)], {
+    const own = current.lines.filter(({ plane }) => plane === "path-line").flatMap((line) => (line.position.length ? [{ x: line.path_alpha, y: line.path_loss, name: "the path's points, at their own loss", mode: "markers", marker: { symbol: "circle-open", size: 10, color: colour("ink"), line: { width: 2 } }, customdata: line.position.map((position) => [`position ${position}`, null]), hoverinfo: "none" }] : []));
+    return draw("landscape-lines", [...traces, ...own], {
       ...base,
       hovermode: "closest",
       showlegend: true,
@@ -155,13 +155,14 @@ section("landscape", () => {
 
   function facts() {
     const item = items[shown];
-    const chips = [["trajectory", item.trajectory], ["seed", item.seed], ["the plane holds", defined(current.captured) ? `${percentage(current.captured)} of the path` : null], ["grid", item.kind === "plane" ? `${current.alpha.length} × ${current.beta.length}` : null]];
+    const chips = [["trajectory", item.trajectory], ["seed", item.seed], ["the plane holds", defined(current.captured) ? `${percentage(current.captured)} of the path` : null], ...(current.lines ?? []).map(({ plane, captured }) => [`the line ${{ "path-line": "along the path", "gradient-line": "along −∇L" }[plane]} holds`, defined(captured) ? `${percentage(captured)} of the path` : null]), ["grid", item.kind === "plane" ? `${current.alpha.length} × ${current.beta.length}` : null]];
     byId("landscape-facts").replaceChildren(...chips.filter(([, value]) => defined(value)).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, value))));
   }
 
   function explain() {
     const item = items[shown];
-    if (item.kind === "lines") return "Both lines start at θ and are scaled to the same length, so they can be compared point by point.";
+    if (current.lines?.length === 1) return "The line starts at θ; the path's points, where there are some, stand where they fall on it, at their own loss.";
+    if (item.kind === "lines") return "Both lines start at θ and are scaled to the same length, so they can be compared point by point. The path's points stand where they fall on the line along it, at their own loss: where the line does not hold the path, they lie off it.";
     const parts = ["The white cross is θ."];
     if (item.plane === "path") parts.push("The path stands at its true coordinates and carries its own loss: where the plane does not hold all of it, its points lie off the surface.");
     else parts.push("The directions are random: the path does not lie in this plane.");

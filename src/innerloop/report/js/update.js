@@ -14,10 +14,10 @@ section("update", () => {
 
   function summary() {
     const { exact } = data;
-    const where = `${exact.id}${exact.untrained ? " (untrained model)" : ""}, position ${exact.position}`;
     const count = `${exact.positions} position${exact.positions === 1 ? "" : "s"} of ${exact.trajectories} trajector${exact.trajectories === 1 ? "y" : "ies"}`;
-    const parts = [`largest residual max |Δ log p| = `, el("b", {}, scientific(exact.residual)), ` nats (${where}), over ${count}`];
+    const parts = ["largest residual max |Δ log p| = ", el("b", {}, scientific(exact.residual)), ` nats (${exact.id}, position ${exact.position}), over ${count}`];
     if (exact.deficient) parts.push(`; at ${exact.deficient} a layer's solve was of less than full rank`);
+    if (defined(exact.untrained)) parts.push(`; untrained model ${scientific(exact.untrained)}`);
     byId("update-exact").replaceChildren(...parts.map((part) => (part instanceof Node ? part : visible(part))));
     byId("update-size").textContent = defined(exact.relative) ? `‖θ′ − θ‖ / ‖θ‖ over the patched weights: ${percentage(exact.relative)} in the median, ${percentage(exact.relative_most)} at most; rank up to ${exact.rank}` : `rank up to ${exact.rank}`;
     if (exact.error) byId("update-error").textContent = visible(`per layer ${scientific(exact.error.median)} in the median, ${scientific(exact.error.most)} at most (layer ${exact.error.layer}, ${exact.error.id}, position ${exact.error.position})`);
