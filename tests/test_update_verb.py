@@ -17,7 +17,7 @@ import pytest
 
 from innerloop.errors import InputError
 from innerloop.store import Run
-from innerloop.verbs.update import UpdateSettings, parse_positions
+from innerloop.verbs.update import UpdateSettings, _file_names, parse_positions
 
 Cli = Callable[..., Any]
 
@@ -42,6 +42,10 @@ def test_positions(text, length, expected):
 def test_positions_that_make_no_sense(text):
     with pytest.raises(InputError, match=r"--positions .*: write end, all, every:N"):
         UpdateSettings(positions=text)
+
+
+def test_names_of_adapter_folders_differ():
+    assert list(_file_names(["q/1", "q 1", "q-1", "../..", "ü"])) == ["q-1", "q-1-2", "q-1-3", "adapter", "ü"]
 
 
 @pytest.mark.parametrize(

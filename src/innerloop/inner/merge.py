@@ -26,7 +26,7 @@ from innerloop.inner.patch import Patch
 from innerloop.inner.probe import ProbeItem, shares, task_of
 from innerloop.inner.reduced import answer_log_probs, logits, reduced
 from innerloop.inner.task import Task
-from innerloop.inner.update import GaugeName, gauge_of
+from innerloop.inner.update import GaugeName, check_rank, gauge_of
 from innerloop.inner.watch import Watch, watching
 from innerloop.models import LoadedModel
 
@@ -78,6 +78,7 @@ def merge(loaded: LoadedModel, items: Sequence[ProbeItem], *, gauge: GaugeName =
     _check_alike(items)
     chosen = gauge_of(loaded, gauge)
     tasks = [task_of(loaded, item, (len(item.trajectory),)) for item in items]
+    check_rank(loaded, chosen, items[0], tasks[0])
     each, full = zip(*(_full(loaded, chosen, task) for task in tasks), strict=True)
     mean = {watch: torch.stack([seen[watch].double() for seen in each]).mean(dim=0) for watch in chosen.watches}
     run = reduced(loaded, tasks[0], tasks[0].positions, "contiguous")

@@ -179,7 +179,7 @@ def _by_walk(
     """The exact gauges: several positions of a trajectory in one walk."""
     weight_norm = _weight_norm(loaded, gauge.layers)
     for item, task in zip(items, tasks, strict=True):
-        _check_rank(loaded, gauge, item, task)
+        check_rank(loaded, gauge, item, task)
         full = FullRun(loaded, task, gauge.watches, shares=shares(loaded, task))
         parts = []
         size = max(1, _row(loaded) // (len(task.prompt) + len(task.branch(0))))
@@ -304,8 +304,8 @@ def _row(loaded: LoadedModel) -> int:
     return _CPU_ROW if loaded.device.type == "cpu" else _GPU_ROW
 
 
-def _check_rank(loaded: LoadedModel, gauge: Gauge, item: ProbeItem, task: Task) -> None:
-    """More rows than inputs can never be restored."""
+def check_rank(loaded: LoadedModel, gauge: Gauge, item: ProbeItem, task: Task) -> None:
+    """`InputError` where a patched weight has fewer inputs than rows to restore: that can never be exact."""
     rows = len(task.branch(0))
     for site in (site for sites in gauge.layers for site in sites):
         module = loaded.model.get_submodule(site)

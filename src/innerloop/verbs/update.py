@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -263,12 +264,17 @@ def _adapter_folders(work: Work, settings: UpdateSettings) -> list[tuple[Path, l
     check_target(root)
     if len(groups) == 1:
         return [(root, members) for members in groups.values()]
-    return [(root / _file_name(name), members) for name, members in groups.items()]
+    return [(root / name, members) for name, members in zip(_file_names(groups), groups.values(), strict=True)]
 
 
-def _file_name(name: str) -> str:
-    """An id as the name of one folder."""
-    return re.sub(r"[^\w.=@+-]+", "-", name).strip("-.") or "adapter"
+def _file_names(names: Iterable[str]) -> Iterator[str]:
+    """Ids as names of folders, each another one."""
+    used: set[str] = set()
+    for name in names:
+        plain = re.sub(r"[^\w.=@+-]+", "-", name).strip("-.") or "adapter"
+        free = next(again for i in itertools.count(1) if (again := f"{plain}-{i}" if i > 1 else plain) not in used)
+        used.add(free)
+        yield free
 
 
 def _save(
