@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from innerloop.errors import InputError
-from innerloop.inner.alignment import align
+from innerloop.inner.alignment import _Sites, align
 from innerloop.inner.patch import low_rank, patched, scaled, select
 from innerloop.inner.reduced import logits
 from innerloop.inner.task import answer_losses
@@ -94,6 +96,7 @@ CASES = [
     ("attention", "qwen2_moe", "answer", "contiguous"),
     ("mlp", "gpt2", "answer", "kept"),
     ("mlp", "llama", "answer", "contiguous"),
+    ("paper", "qwen2", "weights", "kept"),
 ]
 
 
@@ -246,6 +249,26 @@ def test_no_weight_asks_for_a_gradient_and_nothing_stays_behind(make_item):
         assert weight.grad is None
         assert torch.equal(weight, before[name])
     assert not any(module._forward_hooks for module in loaded.model.modules())
+
+
+def test_the_graph_is_let_go_at_once(make_item, monkeypatch):
+    loaded, updated = made("llama", make_item)
+    kept = []
+    record = _Sites.record
+
+    def note(self, site, x, out):
+        found = record(self, site, x, out)
+        kept.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(_Sites, "record", note)
+    gc.disable()
+    try:
+        align(loaded, updated)
+        assert kept
+        assert not any(reference() is not None for reference in kept)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("placement", ["kept", "contiguous"])

@@ -201,6 +201,11 @@ class _Sites:
             out.register_hook(take(site))
         return found
 
+    def forget(self) -> None:
+        """Lets go of the graph: its hooks lead back here, a circle that Python cannot collect by itself."""
+        self._inputs.clear()
+        self.outputs.clear()
+
 
 @contextmanager
 def _recording(model: nn.Module, patches: Mapping[str, Frame], rows: slice | None) -> Iterator[_Sites]:
@@ -214,6 +219,7 @@ def _recording(model: nn.Module, patches: Mapping[str, Frame], rows: slice | Non
         for site in patches:
             handle = model.get_submodule(site).register_forward_hook(hook(site), with_kwargs=True)
             hooks.callback(handle.remove)
+        hooks.callback(sites.forget)
         yield sites
 
 
