@@ -49,7 +49,7 @@ COMMON = (
 )
 FIELDS = {
     "rollout": f"{COMMON} samples mode temperature top_p top_k max_tokens engine batch_size",
-    "probe": f"{COMMON} trajectories controls controls_of every candidates suffix method memory",
+    "probe": f"{COMMON} trajectories controls controls_of suffix every candidates method memory",
     "update": (
         f"{COMMON} trajectories controls controls_of suffix "
         "positions gauge scope placement alignment untrained save_adapter merge"

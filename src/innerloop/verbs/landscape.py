@@ -46,7 +46,10 @@ class LandscapeSettings(TrajectorySettings):
     )
     positions: str = field(
         default="parts:16",
-        metadata=about("Points of a path: end, all, every:N tokens, parts:N (the ends of N equal parts), or a LIST."),
+        metadata=about(
+            "Points of a path beside its start: end, all, every:N tokens, parts:N (the ends of N equal parts), or a "
+            "LIST such as 10,20."
+        ),
     )
     sharpness: bool = field(
         default=False,
@@ -233,7 +236,7 @@ class _Work(Work):
         from innerloop.inner.update import update
 
         item = self.item(trajectory)
-        where = parse_positions(self._settings.positions, len(item.trajectory))
+        where = sorted({0, *parse_positions(self._settings.positions, len(item.trajectory))})  # a path begins at θ
         [made] = update(self.loaded, [item], positions=[where], placement="contiguous")
         yield from path_landscapes(
             self.loaded, made, planes, points=self._settings.points, span=self._settings.span, on_progress=advance
