@@ -149,7 +149,10 @@ def test_logging_is_left_as_it_was(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prob"], "unknown command 'prob': did you mean probe? There are demo, rollout, probe, update, landscape, report"),
+        (
+            ["prob"],
+            "unknown command 'prob': did you mean probe? There are demo, rollout, probe, update, landscape, report",
+        ),
         (["frobnicate"], "unknown command 'frobnicate': There are demo"),
         (["--hlep"], "unknown command '--hlep': did you mean --help?"),
         (["probe", "--contols", "shuffled"], "Unknown option: --contols. Did you mean --controls?"),
