@@ -37,7 +37,7 @@ def test_outermost_eigenvalues_of_a_quadratic():
 def test_the_error_bounds_the_distance_to_an_eigenvalue():
     weights, product = quadratic(EIGENVALUES)
     for steps in range(1, 12):
-        found = lanczos(product, weights, steps=steps, seed=1, tolerance=0)
+        found = lanczos(product, weights, steps=steps, seed=1, tolerance=0.0)
         assert found.steps == steps
         for value, error in ((found.top, found.top_error), (found.low, found.low_error)):
             assert min(abs(value - true) for true in EIGENVALUES) <= error + 1e-9

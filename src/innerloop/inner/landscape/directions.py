@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ Scaling = Literal["filter", "tensor"]
 _BLOCK = 2**17  # numbers that one generator draws, in whole rows; part of the definition of a direction
 
 
+@runtime_checkable
 class Directions(Protocol):
     """One direction or two in the space of some weights."""
 

@@ -47,17 +47,17 @@ def lanczos(product: Product, like: Sequence[Tensor], *, steps: int, seed: int, 
     generator = torch.Generator(like[0].device).manual_seed(seed)
     current = [torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device) for x in like]
     _scale(current, 1 / _norm(current))
-    before: Vector | None = None
+    before = [torch.zeros_like(x) for x in current]
     diagonal: list[float] = []
     beside: list[float] = []
     found = Extremes(math.nan, math.nan, math.nan, math.nan, 0)
     while True:
-        after = [x.clone() for x in product(current)]
-        diagonal.append(_dot(current, after))
-        _add(after, current, -diagonal[-1])
-        if before is not None:
-            _add(after, before, -beside[-1])
-        rest = _norm(after)
+        image = product(current)
+        diagonal.append(_dot(current, image))
+        for x, y, z in zip(before, image, current, strict=True):  # the vector before makes room for the next
+            x.mul_(-beside[-1] if beside else 0.0).add_(y).add_(z, alpha=-diagonal[-1])
+        del image
+        rest = _norm(before)
         values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
         errors = rest * np.abs(vectors[-1, [0, -1]])
         found = Extremes(float(values[-1]), float(values[0]), float(errors[1]), float(errors[0]), len(diagonal))
@@ -65,8 +65,8 @@ def lanczos(product: Product, like: Sequence[Tensor], *, steps: int, seed: int, 
         if len(diagonal) == steps or max(errors) <= tolerance * size or rest <= 1e-12 * size:
             return found
         beside.append(rest)
-        _scale(after, 1 / rest)
-        before, current = current, after
+        _scale(before, 1 / rest)
+        before, current = current, before
 
 
 def hutchinson(product: Product, like: Sequence[Tensor], *, samples: int, seed: int) -> Trace:
@@ -94,8 +94,3 @@ def _norm(a: Sequence[Tensor]) -> float:
 def _scale(a: Sequence[Tensor], factor: float) -> None:
     for x in a:
         x.mul_(factor)
-
-
-def _add(a: Sequence[Tensor], b: Sequence[Tensor], factor: float) -> None:
-    for x, y in zip(a, b, strict=True):
-        x.add_(y, alpha=factor)

@@ -1,8 +1,8 @@
 """How sharp L_q is at θ: the Hessian's outermost eigenvalues and its trace, over the weights that a landscape moves.
 
 One forward and one backward with a graph, then one backward through that per Hessian–vector product. Attention is run
-by a formula that has second derivatives (torch's MATH kernel). Memory beside the model: the graph (about 2 MB a token
-on SmolLM2), the gradient, and at most three vectors as large as the moved weights.
+by a formula that has second derivatives (torch's MATH kernel). Memory beside the model: the graph, the gradient, and
+three vectors as large as the moved weights (in all 2.6 GB on SmolLM2 and 127 tokens).
 """
 
 from __future__ import annotations
