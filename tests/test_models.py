@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from innerloop.errors import InputError
-from innerloop.models import INSTRUCTION, SUFFIX, LoadedModel, load
+from innerloop.models import LoadedModel, load
 from innerloop.schema import Mode
+from innerloop.speaker import INSTRUCTION, SUFFIX
 from innerloop.testing import byte_tokenizer
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # no half surrogates: they have no UTF-8

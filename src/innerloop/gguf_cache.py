@@ -49,7 +49,7 @@ def converted(gguf: Path) -> Path:
     converted anew. It is written under a temporary name and renamed: processes that start together may both convert,
     one folder stays and all use it.
     """
-    folder = cache_folder() / "models" / f"{gguf.stem}-{_content_key(gguf)}-v{CACHE_FORMAT}"
+    folder = cache_folder() / "models" / f"{gguf.stem}-{content_key(gguf)}-v{CACHE_FORMAT}"
     if _whole(folder):
         return folder
     logger.info("dequantising %s into %s (once)", gguf, folder)
@@ -92,7 +92,7 @@ def _sweep(parent: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _content_key(file: Path) -> str:
+def content_key(file: Path) -> str:
     """20 hexadecimal digits from the file's size and content."""
     try:
         digest = hashlib.blake2b(str(file.stat().st_size).encode(), digest_size=10)
@@ -108,10 +108,17 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Write the dequantised model, its configuration and its tokenizer into ``folder``."""
     from gguf import GGUFReader
 
-    try:
+    with _readable(gguf):
         reader = GGUFReader(gguf)
         _check_space(reader, folder)
         _convert_parts(gguf, reader, folder)
+
+
+@contextmanager
+def _readable(gguf: Path) -> Iterator[None]:
+    """InputError for what the readers raise where a file is damaged or of a kind they do not know."""
+    try:
+        yield
     except (ValueError, KeyError, IndexError, NotImplementedError, OSError) as error:
         if isinstance(error, InputError):
             raise
@@ -132,7 +139,7 @@ def _check_space(reader: GGUFReader, folder: Path) -> None:
 def _convert_parts(gguf: Path, reader: GGUFReader, folder: Path) -> None:
     import torch
     import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     config = AutoConfig.from_pretrained(**source)
@@ -150,11 +157,29 @@ def _convert_parts(gguf: Path, reader: GGUFReader, folder: Path) -> None:
         clean = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     clean.load_state_dict(model.state_dict(), assign=True)
     clean.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    _split_digits(tokenizer, reader)
-    tokenizer.save_pretrained(folder)
+    _tokenizer(gguf, reader).save_pretrained(folder)
     origin = {"gguf": gguf.name, "transformers": transformers.__version__, "format": CACHE_FORMAT}
     (folder / _ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
+
+
+def tokenizer_of(gguf: Path) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """The tokenizer of a GGUF file and the context that its model was made for; the weights are not read."""
+    from gguf import GGUFReader
+
+    with _readable(gguf):
+        reader = GGUFReader(gguf)
+        with quiet_bars():
+            tokenizer = _tokenizer(gguf, reader)
+        field = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
+    return tokenizer, None if field is None else int(field.contents())
+
+
+def _tokenizer(gguf: Path, reader: GGUFReader) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
+    _split_digits(tokenizer, reader)
+    return tokenizer
 
 
 def _split_digits(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader) -> None:

@@ -23,13 +23,24 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> Path:
     Converts a GGUF file on first use and downloads a hub id that is not in the hub's own cache. InputError for a name
     that leads nowhere or to weights that are not loaded.
     """
+    place = locate(name)
+    if place is None:
+        return _download(name, trust_remote_code=trust_remote_code)
+    return converted(place) if place.is_file() else place
+
+
+def locate(name: str) -> Path | None:
+    """The GGUF file or the folder of safetensors that ``name`` stands for on this machine; ``None`` for a hub id.
+
+    Nothing is converted or downloaded. InputError for a name that leads nowhere or to weights that are not loaded.
+    """
     if name in BUNDLED:
-        return converted(_bundled(name))
+        return _bundled(name)
     path = Path(name).expanduser()
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise InputError(f"model {name!r} is a file but not a .gguf one; {ACCEPTED}")
-        return converted(path)
+        return path
     if path.is_dir():
         return _folder(path)
     if _looks_like_path(name):
@@ -37,7 +48,7 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> Path:
     near = difflib.get_close_matches(name.lower(), BUNDLED, n=1)
     if near:
         raise InputError(f"model {name!r} is not known; did you mean {near[0]!r}? ({ACCEPTED})")
-    return _download(name, trust_remote_code=trust_remote_code)
+    return None
 
 
 def _bundled(name: str) -> Path:
@@ -75,7 +86,7 @@ def _folder(path: Path) -> Path:
         return path
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:
-        return converted(files[0])
+        return files[0]
     if files:
         names = ", ".join(file.name for file in files)
         raise InputError(f"model folder {str(path)!r} has several GGUF files; name one of them: {names}")
@@ -87,7 +98,12 @@ def _folder(path: Path) -> Path:
     raise InputError(f"model folder {str(path)!r} has no *.safetensors and no *.gguf; {ACCEPTED}")
 
 
-def _download(name: str, *, trust_remote_code: bool) -> Path:
+def tokenizer_folder(name: str, *, trust_remote_code: bool = False) -> Path:
+    """A folder with the tokenizer of a hub id; its weights are not downloaded."""
+    return _download(name, trust_remote_code=trust_remote_code, weights=False)
+
+
+def _download(name: str, *, trust_remote_code: bool, weights: bool = True) -> Path:
     """The snapshot of a hub id, from the hub's cache where it is there already."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -97,7 +113,8 @@ def _download(name: str, *, trust_remote_code: bool) -> Path:
         RepositoryNotFoundError,
     )
 
-    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", *(["*.py"] if trust_remote_code else [])]
+    patterns = ["*.json", "*.jinja", "*.model", "*.txt", *(["*.py"] if trust_remote_code else [])]
+    patterns += ["*.safetensors"] if weights else []
     try:
         folder = Path(
             snapshot_download(
@@ -115,7 +132,7 @@ def _download(name: str, *, trust_remote_code: bool) -> Path:
     except (HFValidationError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"model {name!r} could not be fetched from the hub: {reason}; {ACCEPTED}") from error
-    if not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob("*.safetensors")):
         raise InputError(
             f"model {name!r} has no safetensors on the hub (pickled weights are not loaded because they can run code); "
             "choose a repository that has them, or download a .gguf file and name that"

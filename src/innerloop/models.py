@@ -1,55 +1,37 @@
-"""A model by name: weights, tokenizer, chat template, thinking delimiters, answer suffix."""
+"""A model by name: its weights, and how to talk to it (``innerloop.speaker``)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from innerloop import chat
 from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
 from innerloop.model_files import resolve
-from innerloop.schema import Mode
+from innerloop.speaker import Speaker, max_context, speak
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SUFFIX = "\n\n**Final Answer**\n\\boxed{"
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
-
 DType = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Of a configuration: what says nothing of what is computed, or is not the same before and after saving.
 _VOLATILE = ("_name_or_path", "transformers_version", "dtype", "architectures")
-_CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoadedModel(Speaker):
     """A causal language model in evaluation mode, its tokenizer, and how to talk to it.
 
-    ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt.
-    ``think_start`` and ``think_end`` are the thinking delimiters, ``<think>`` and ``</think>`` for a model that has
-    none of its own. ``fingerprint`` identifies configuration and weights. ``max_context`` is the largest number of
-    tokens the model was made for, where its configuration says so.
+    ``fingerprint`` identifies configuration and weights.
     """
 
-    name: str
     model: PreTrainedModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    suffix: str
-    instruction: str
-    think_start: str
-    think_end: str
     fingerprint: str
-    max_context: int | None
-    thinking_switch: str | None = None  # the chat template's variable that turns thinking on and off
 
     @property
     def device(self) -> torch.device:
@@ -61,105 +43,6 @@ class LoadedModel:
         """Of the weights."""
         return self.model.dtype
 
-    @property
-    def has_thinking_switch(self) -> bool:
-        """Whether the chat template itself can turn thinking on and off."""
-        return self.thinking_switch is not None
-
-    def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
-        """Token ids of everything before the trajectory.
-
-        One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn.
-        For a model without chat template: question, blank line, instruction and a line break.
-
-        - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
-        - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
-          has already written it.
-        - ``NO_THINKING``: switch off where there is one; otherwise the opening delimiter followed by the paper's
-          "Therefore, after all this, I believe the answer is".
-        """
-        text = self.prompt_text(question, mode=mode)
-        if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
-            return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
-        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids  # the text goes on
-
-    def prompt_text(self, question: str, *, mode: Mode = Mode.PLAIN) -> str:
-        """What ``prompt`` tokenises."""
-        mode = Mode(mode)
-        text = self._template_text(question, mode)
-        trimmed = text.rstrip()
-        opened = trimmed.endswith(self.think_start)
-        if mode is Mode.THINKING and not opened:
-            return f"{text}{self.think_start}\n"
-        if mode is Mode.NO_THINKING and not self.has_thinking_switch:
-            return (trimmed if opened else text + self.think_start) + chat.NO_THINKING_TEXT
-        return text
-
-    def opens_thinking(self, mode: Mode) -> bool:
-        """Whether the prompt of this mode ends with the opening delimiter, so that a completion begins inside it."""
-        return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
-
-    def _template_text(self, question: str, mode: Mode) -> str:
-        from jinja2 import TemplateError
-
-        content = f"{question}\n\n{self.instruction}" if self.instruction else question
-        if self.tokenizer.chat_template is None:
-            return f"{content}\n"
-        switch: dict[str, Any] = {}
-        if self.thinking_switch is not None and mode is not Mode.PLAIN:
-            switch[self.thinking_switch] = mode is Mode.THINKING
-        turns = [{"role": "user", "content": content}]
-        try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch))
-        except TemplateError as error:
-            raise InputError(
-                f"the chat template of {self.name} fails on one user turn ({error}); give another chat_template"
-            ) from error
-
-    @cached_property
-    def _adds_space(self) -> bool:
-        """Whether the tokenizer puts a space in front of every text, as those of Llama 2 and Mistral 7B do."""
-        return self._raw("a") != self._raw("\na")[len(self._raw("\n")) :]
-
-    def _raw(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text that continues another one: no special tokens and no leading space are added."""
-        if text and self._adds_space:
-            for before in ("\n", ".", "a"):  # one that does not merge with the text
-                head, joined = self._raw(before), self._raw(before + text)
-                if joined[: len(head)] == head:
-                    return joined[len(head) :]
-        return self._raw(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens included; gives back what ``encode`` took."""
-        head = self._raw("a") if self._adds_space else []  # or the decoder drops a leading space
-        options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-        return str(self.tokenizer.decode([*head, *ids], **options)).removeprefix("a" if head else "")
-
-    @property
-    def suffix_ids(self) -> list[int]:
-        """Token ids of the suffix s, tokenised apart."""
-        return self.encode(self.suffix)
-
-    def answer_ids(self, answer: str) -> list[int]:
-        """Token ids of a reference answer, tokenised apart; InputError where nothing is left to score."""
-        if not answer.strip():
-            raise InputError("the answer is empty; give every question an answer to score")
-        ids = self.encode(answer)
-        if not ids:
-            raise InputError(
-                f"the answer {answer!r} gives no tokens with the tokenizer of {self.name}; change the answer"
-            )
-        return ids
-
-    def split_thinking(self, text: str, *, opened: bool = False) -> tuple[str | None, str]:
-        """What was thought (``None``: no thinking part) and what was shown; see ``chat.split_thinking``."""
-        return chat.split_thinking(text, self.think_start, self.think_end, opened=opened)
-
     def describe(self) -> dict[str, Any]:
         """What a run's manifest says about the model."""
         return {
@@ -169,12 +52,7 @@ class LoadedModel:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "fingerprint": self.fingerprint,
-            "max_context": self.max_context,
-            "suffix": self.suffix,
-            "instruction": self.instruction,
-            "think_start": self.think_start,
-            "think_end": self.think_end,
-            "thinking_switch": self.thinking_switch,
+            **self.manner(),
         }
 
 
@@ -268,20 +146,18 @@ def wrap(
 
     The model itself is put into evaluation mode and its gradients are turned off.
     """
-    template = tokenizer.get_chat_template() if tokenizer.chat_template is not None else None
-    start, end = chat.find_delimiters(template, tokenizer.get_added_vocab()) or chat.DELIMITERS[0]
-    return LoadedModel(
+    config = model.config.get_text_config()
+    speaker = speak(
+        tokenizer,
         name=name,
-        model=model.eval().requires_grad_(False),
-        tokenizer=tokenizer,
-        suffix=SUFFIX if suffix is None else suffix,
-        instruction=INSTRUCTION if instruction is None else instruction,
-        think_start=think_start or start,
-        think_end=think_end or end,
-        fingerprint=fingerprint(model),
-        max_context=_max_context(model.config),
-        thinking_switch=chat.find_switch(template),
+        suffix=suffix,
+        instruction=instruction,
+        think_start=think_start,
+        think_end=think_end,
+        max_context=max_context(lambda field: getattr(config, field, None)),
     )
+    shared = {entry.name: getattr(speaker, entry.name) for entry in fields(speaker)}
+    return LoadedModel(**shared, model=model.eval().requires_grad_(False), fingerprint=fingerprint(model))
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -332,12 +208,3 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     kind = getattr(torch, dtype)
     assert isinstance(kind, torch.dtype)
     return kind
-
-
-def _max_context(config: Any) -> int | None:
-    config = config.get_text_config()
-    for name in _CONTEXT_FIELDS:
-        value = getattr(config, name, None)
-        if isinstance(value, int) and 0 < value < 10**9:
-            return value
-    return None

@@ -1,0 +1,227 @@
+"""How to talk to a model: tokenizer, chat template, instruction, answer suffix, thinking delimiters; no weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop import chat
+from innerloop.errors import InputError
+from innerloop.schema import Mode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SUFFIX = "\n\n**Final Answer**\n\\boxed{"
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+
+_CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Speaker:
+    """A model's tokenizer and how to talk to it; what engines that hold the weights themselves need.
+
+    ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt.
+    ``think_start`` and ``think_end`` are the thinking delimiters, ``<think>`` and ``</think>`` for a model that has
+    none of its own. ``max_context`` is the largest number of tokens the model was made for, where that is known.
+    """
+
+    name: str
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    suffix: str = SUFFIX
+    instruction: str = INSTRUCTION
+    think_start: str
+    think_end: str
+    max_context: int | None = None
+    thinking_switch: str | None = None  # the chat template's variable that turns thinking on and off
+
+    @property
+    def has_thinking_switch(self) -> bool:
+        """Whether the chat template itself can turn thinking on and off."""
+        return self.thinking_switch is not None
+
+    def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
+        """Token ids of everything before the trajectory.
+
+        One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn.
+        For a model without chat template: question, blank line, instruction and a line break.
+
+        - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
+        - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
+          has already written it.
+        - ``NO_THINKING``: switch off where there is one; otherwise the opening delimiter followed by the paper's
+          "Therefore, after all this, I believe the answer is".
+        """
+        text = self.prompt_text(question, mode=mode)
+        if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
+            return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids  # the text goes on
+
+    def prompt_text(self, question: str, *, mode: Mode = Mode.PLAIN) -> str:
+        """What ``prompt`` tokenises."""
+        mode = Mode(mode)
+        text = self._template_text(question, mode)
+        trimmed = text.rstrip()
+        opened = trimmed.endswith(self.think_start)
+        if mode is Mode.THINKING and not opened:
+            return f"{text}{self.think_start}\n"
+        if mode is Mode.NO_THINKING and not self.has_thinking_switch:
+            return (trimmed if opened else text + self.think_start) + chat.NO_THINKING_TEXT
+        return text
+
+    def opens_thinking(self, mode: Mode) -> bool:
+        """Whether the prompt of this mode ends with the opening delimiter, so that a completion begins inside it."""
+        return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
+
+    def _template_text(self, question: str, mode: Mode) -> str:
+        from jinja2 import TemplateError
+
+        content = f"{question}\n\n{self.instruction}" if self.instruction else question
+        if self.tokenizer.chat_template is None:
+            return f"{content}\n"
+        switch: dict[str, Any] = {}
+        if self.thinking_switch is not None and mode is not Mode.PLAIN:
+            switch[self.thinking_switch] = mode is Mode.THINKING
+        turns = [{"role": "user", "content": content}]
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch))
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of {self.name} fails on one user turn ({error}); give another chat_template"
+            ) from error
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        """Whether the tokenizer puts a space in front of every text, as those of Llama 2 and Mistral 7B do."""
+        return self._raw("a") != self._raw("\na")[len(self._raw("\n")) :]
+
+    def _raw(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text that continues another one: no special tokens and no leading space are added."""
+        if text and self._adds_space:
+            for before in ("\n", ".", "a"):  # one that does not merge with the text
+                head, joined = self._raw(before), self._raw(before + text)
+                if joined[: len(head)] == head:
+                    return joined[len(head) :]
+        return self._raw(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included; gives back what ``encode`` took."""
+        head = self._raw("a") if self._adds_space else []  # or the decoder drops a leading space
+        options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode([*head, *ids], **options)).removeprefix("a" if head else "")
+
+    @property
+    def suffix_ids(self) -> list[int]:
+        """Token ids of the suffix s, tokenised apart."""
+        return self.encode(self.suffix)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Token ids of a reference answer, tokenised apart; InputError where nothing is left to score."""
+        if not answer.strip():
+            raise InputError("the answer is empty; give every question an answer to score")
+        ids = self.encode(answer)
+        if not ids:
+            raise InputError(
+                f"the answer {answer!r} gives no tokens with the tokenizer of {self.name}; change the answer"
+            )
+        return ids
+
+    def split_thinking(self, text: str, *, opened: bool = False) -> tuple[str | None, str]:
+        """What was thought (``None``: no thinking part) and what was shown; see ``chat.split_thinking``."""
+        return chat.split_thinking(text, self.think_start, self.think_end, opened=opened)
+
+    def manner(self) -> dict[str, Any]:
+        """How the model is talked to, for a run's manifest."""
+        names = ("max_context", "suffix", "instruction", "think_start", "think_end", "thinking_switch")
+        return {name: getattr(self, name) for name in names}
+
+
+def speak(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    name: str,
+    suffix: str | None = None,
+    instruction: str | None = None,
+    think_start: str | None = None,
+    think_end: str | None = None,
+    max_context: int | None = None,
+) -> Speaker:
+    """A speaker around a tokenizer; ``None`` takes what its chat template and vocabulary say, or our defaults."""
+    template = tokenizer.get_chat_template() if tokenizer.chat_template is not None else None
+    start, end = chat.find_delimiters(template, tokenizer.get_added_vocab()) or chat.DELIMITERS[0]
+    return Speaker(
+        name=name,
+        tokenizer=tokenizer,
+        suffix=SUFFIX if suffix is None else suffix,
+        instruction=INSTRUCTION if instruction is None else instruction,
+        think_start=think_start or start,
+        think_end=think_end or end,
+        max_context=max_context,
+        thinking_switch=chat.find_switch(template),
+    )
+
+
+def load_speaker(
+    name: str,
+    *,
+    instruction: str | None = None,
+    think_start: str | None = None,
+    think_end: str | None = None,
+    trust_remote_code: bool = False,
+) -> Speaker:
+    """The speaker of ``smollm2``, a folder, a ``.gguf`` file or a hub id, without its weights.
+
+    InputError for a name that leads nowhere.
+    """
+    from innerloop.gguf_cache import quiet_bars, tokenizer_of
+    from innerloop.model_files import locate, tokenizer_folder
+
+    place = locate(name) or tokenizer_folder(name, trust_remote_code=trust_remote_code)
+    if place.is_file():
+        tokenizer, context = tokenizer_of(place)
+    else:
+        from transformers import AutoTokenizer
+
+        try:
+            with quiet_bars():
+                options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+                tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}: {reason}") from error
+        context = _max_context(place)
+    return speak(
+        tokenizer,
+        name=name,
+        instruction=instruction,
+        think_start=think_start,
+        think_end=think_end,
+        max_context=context,
+    )
+
+
+def _max_context(folder: Path) -> int | None:
+    """What the model's configuration says, where it says so in a plain field."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return max_context(config.get("text_config", config).get) if isinstance(config, dict) else None
+
+
+def max_context(field: Callable[[str], Any]) -> int | None:
+    """The context that a model was made for, by whatever name its configuration has for it."""
+    for name in _CONTEXT_FIELDS:
+        value = field(name)
+        if isinstance(value, int) and 0 < value < 10**9:
+            return value
+    return None
