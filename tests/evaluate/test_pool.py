@@ -36,6 +36,9 @@ def run(payload):
         print('{"outcome": "wrong"}', flush=True)
     if act == "eat":
         return {"outcome": "wrong", "reason": str(len(bytearray(payload["bytes"])))}
+    if act == "hold":
+        held = bytearray(b"x") * payload["bytes"]
+        time.sleep(10)
     return {"outcome": "right", "reason": str(os.getpid())}
 """
 
@@ -78,8 +81,23 @@ def test_each_failure_stays_with_its_item(act, pool):
 @pytest.mark.skipif(sys.platform == "win32" or sys.platform == "darwin", reason="no limit on address space there")
 def test_memory_is_limited(act, pool):
     replies = pool.run([act("eat", bytes=4 << 30), act("work")])
-    assert replies[0] == {"outcome": "undecided", "reason": "memory limit"}
+    assert replies[0] == {"outcome": "undecided", "reason": "memory limit", "keep": "run"}
     assert replies[1]["outcome"] == "right"
+
+
+@pytest.mark.model  # several process starts
+def test_memory_is_watched_where_the_system_has_no_limit(act):
+    """The address space may be large here; what is really held may not."""
+    pool = Pool(1, time_limit=20, memory_limit=300)
+    pool.workers[0].memory_limit, watched = 1 << 20, 300
+    try:
+        pid = int(pool.run([act("work")])[0]["reason"])  # started with a limit of address space far away
+        pool.workers[0].memory_limit = watched
+        reply = pool.run([act("hold", bytes=600 << 20)])[0]
+        assert (reply["outcome"], reply["reason"]) == ("undecided", "memory limit")
+        assert int(pool.run([act("work")])[0]["reason"]) != pid
+    finally:
+        pool.close()
 
 
 @pytest.mark.model  # several process starts
@@ -115,7 +133,8 @@ def test_a_worker_that_cannot_start_is_a_reason(pool, monkeypatch, tmp_path):
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     reply = pool.run([Job(module="math", answer="", payload={})])[0]
-    assert reply == {"outcome": "undecided", "reason": "the worker process did not start (no python here)"}
+    assert (reply["outcome"], reply["keep"]) == ("undecided", "no")
+    assert reply["reason"] == "the worker process did not start (no python here)"
 
 
 @pytest.mark.model  # several process starts

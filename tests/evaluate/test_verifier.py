@@ -81,9 +81,9 @@ def test_a_truncated_thought_is_no_answer(verifier):
 
 
 def test_an_unknown_verifier_is_undecided_and_named(verifier):
-    (verdict,) = verifier.verify([(question("x = 1", "code"), r"\boxed{x = 1}")])
+    (verdict,) = verifier.verify([(question("x = 1", "poetry"), r"\boxed{x = 1}")])
     assert verdict.outcome is UNDECIDED
-    assert "'code'" in verdict.reason
+    assert "'poetry'" in verdict.reason
     assert "gym:FAMILY" in verdict.reason
 
 

@@ -52,14 +52,17 @@ _HEDGE = re.compile(
 _BARE = 60  # characters that a text which is nothing but an answer may have
 
 
-def visible(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS) -> str:
-    """The text without thinking: what follows the last end of thinking, and nothing after an open beginning."""
+def visible(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS, strip: str | None = None) -> str:
+    """The text without thinking: what follows the last end of thinking, and nothing after an open beginning.
+
+    ``strip`` are the characters that are taken away at both ends, all white space by default.
+    """
     for start, end in delimiters:
         if not (start and end):  # a model without thinking
             continue
         text = text[text.rfind(end) + len(end) :] if end in text else text
         text = text.partition(start)[0]
-    return text.strip()
+    return text.strip(strip)
 
 
 def extract_answer(

@@ -60,24 +60,29 @@ class Number:
 
 def read(text: str, *, short_units: bool = False) -> Number | None:
     """The one number of an answer, or None; ``short_units`` takes a single letter (``5 m``) for a unit too."""
+    found = split(text)
+    return found[0] if found is not None and _is_unit(found[1], short_units) else None
+
+
+def split(text: str) -> tuple[Number, str] | None:
+    """The number that an answer begins with, and whatever follows it."""
     text = re.split(r"[=≈]", plain(text).strip().strip("*_"))[-1].strip()
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     if len(text) > _LONGEST:
         return None
     match = _READ.fullmatch(text)
-    if match is None or not _is_unit(match["unit"], short_units):
-        return None
-    value = _value(match)
-    if value is None:
+    value = _value(match) if match is not None else None
+    if match is None or value is None:
         return None
     negative = "-" in ((match["sign"] or "") + (match["sign2"] or ""))
     written = match["decimal"] or ""
-    return Number(
+    number = Number(
         value=-value if negative else value,
         decimals=len(written.partition(".")[2]),
         digits=len(written.replace(".", "").lstrip("0")),
         percent=match["percent"] is not None,
     )
+    return number, match["unit"]
 
 
 def sole(text: str) -> Number | None:
@@ -91,7 +96,12 @@ def sole(text: str) -> Number | None:
 
 def _is_unit(unit: str, short_units: bool) -> bool:
     fits = _UNIT.fullmatch(unit) or (short_units and _SHORT_UNIT.fullmatch(unit))
-    return bool(fits) and _NO_UNITS.search(unit) is None
+    return bool(fits) and not changes_value(unit)
+
+
+def changes_value(unit: str) -> bool:
+    """Whether words behind a number (million, dozen, pi, …) make another number of it."""
+    return _NO_UNITS.search(unit) is not None
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

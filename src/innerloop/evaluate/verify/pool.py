@@ -1,4 +1,4 @@
-"""Worker processes with a hard time limit per job.
+"""Worker processes with hard limits of time and memory per job.
 
 Why not ``multiprocessing`` or a pool library on top of it: those start a worker by importing the user's main script
 once more, which fails in every script without an ``if __name__ == "__main__"`` guard, and they exchange pickles, while
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ import innerloop
 from innerloop.evaluate.verify.job import Job, Reply
 
 _START_LIMIT = 120.0  # seconds for the imports of a worker; slow on a cold network disk
+_LOOK = 0.1  # seconds between two looks at a worker's memory
 _BOOT = """
 import sys
 sys.path.append({root!r})
@@ -34,7 +36,11 @@ main({time}, {memory})
 
 
 class Pool:
-    """``count`` workers; ``time_limit`` in seconds per job, ``memory_limit`` in MiB of address space per worker."""
+    """``count`` workers; ``time_limit`` in seconds per job, ``memory_limit`` in MiB per worker.
+
+    The memory limit is one of address space where the system has such a limit. Everywhere, a worker that is seen to
+    hold more of real memory is killed.
+    """
 
     def __init__(self, count: int, time_limit: float, memory_limit: int) -> None:
         self.workers = [Worker(time_limit, memory_limit) for _ in range(count)]
@@ -84,23 +90,23 @@ class Worker:
         message = json.dumps({"module": job.module, "payload": job.payload}).encode() + b"\n"
         for attempt in range(2):
             if self.closed:
-                return Reply(outcome="undecided", reason="the verifier is closed")
+                return _accident("the verifier is closed")
             process = self._running()
-            ready, in_time = self._exchange(process, message, _START_LIMIT)
+            ready, stopped = self._exchange(process, message, _START_LIMIT)
             if ready is not None:
                 break
-            reason = self._end("the worker process " + ("did not start" if in_time else "starts too slowly"))
-            if attempt or not in_time:
-                return Reply(outcome="undecided", reason=reason)
+            reason = self._end("the worker process " + ("starts too slowly" if stopped else "did not start"))
+            if attempt or stopped:
+                return _accident(reason)
             # else it died while idle (somebody's out-of-memory killer): one fresh start
-        reply, in_time = self._exchange(process, b"", self.time_limit)
-        if not in_time:
+        reply, stopped = self._exchange(process, b"", self.time_limit)
+        if stopped:
             self._end("")
-            if reply is None:
-                return Reply(outcome="undecided", reason=f"time limit of {self.time_limit:g} s")
-        elif reply is None:
-            return Reply(outcome="undecided", reason=self._end("the worker process died"))
-        return cast(Reply, reply)
+        if reply is not None:
+            return cast(Reply, reply)
+        if stopped:
+            return Reply(outcome="undecided", reason=stopped, keep="run")
+        return _accident("the verifier is closed" if self.closed else self._end("the worker process died"))
 
     def close(self) -> None:
         """Kills the process; later jobs are answered undecided."""
@@ -124,19 +130,14 @@ class Worker:
 
     def _exchange(
         self, process: subprocess.Popen[bytes], message: bytes, limit: float
-    ) -> tuple[dict[str, Any] | None, bool]:
-        """Sends a line and reads one; the process is killed after ``limit`` seconds. None where nothing whole came."""
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Sends a line and reads one; None where nothing whole came, and why the process was killed if it was."""
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Event()
-
-        def kill() -> None:
-            late.set()
-            process.kill()
-
-        killer = threading.Timer(limit, kill)
-        killer.daemon = True
-        killer.start()
+        done = threading.Event()
+        stopped: list[str] = []
+        watch = threading.Thread(target=self._watch, args=(process, limit, done, stopped), daemon=True)
+        watch.start()
         try:
             if message:
                 process.stdin.write(message)
@@ -145,8 +146,22 @@ class Worker:
         except (BrokenPipeError, ValueError):  # ended by itself, or closed by an interrupt
             line = b""
         finally:
-            killer.cancel()
-        return json.loads(line) if line.endswith(b"\n") else None, not late.is_set()
+            done.set()
+            watch.join()
+        return json.loads(line) if line.endswith(b"\n") else None, stopped[0] if stopped else ""
+
+    def _watch(self, process: subprocess.Popen[bytes], limit: float, done: threading.Event, stopped: list[str]) -> None:
+        """Kills the process after ``limit`` seconds, or once it holds more memory than it may; says which."""
+        end = time.monotonic() + limit
+        while not done.wait(max(min(_LOOK, end - time.monotonic()), 0)):
+            if time.monotonic() >= end:
+                stopped.append(f"time limit of {self.time_limit:g} s")
+            elif _resident(process.pid) > self.memory_limit << 20:
+                stopped.append("memory limit")
+            else:
+                continue
+            process.kill()
+            return
 
     def _end(self, reason: str) -> str:
         """Kills and forgets the process; ``reason`` with the last line that it wrote to standard error."""
@@ -165,3 +180,17 @@ class Worker:
         said = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         errors.close()
         return f"{reason} ({said[:200]})" if said else reason
+
+
+def _accident(reason: str) -> Reply:
+    return Reply(outcome="undecided", reason=reason, keep="no")
+
+
+def _resident(pid: int) -> int:
+    """Bytes of real memory that a process holds; 0 where it has ended."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0

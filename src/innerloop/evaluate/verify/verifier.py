@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from innerloop.evaluate.verify import choice, extract, gym, math, none, number, text
-from innerloop.evaluate.verify.job import Job, Reply
+from innerloop.evaluate.verify import cache, choice, code, extract, gym, literal, math, none, number, quantity, text
+from innerloop.evaluate.verify.job import Job, Program, Reply
 from innerloop.evaluate.verify.pool import Pool
+from innerloop.evaluate.verify.sandbox import Choice, Limits
 from innerloop.schema import Outcome, Question, Status, Verdict
 
 Judge = Callable[[Question, str], Verdict | Job]
@@ -19,9 +21,12 @@ JUDGES: Mapping[str, Judge] = {
     "text": text.judge,
     "choice": choice.judge,
     "number": number.judge,
+    "quantity": quantity.judge,
+    "literal": literal.judge,
     "none": none.judge,
 }
-NAMES = (*JUDGES, "gym:FAMILY")
+CODE = "code"  # apart, because it looks for code instead of a final answer
+NAMES = (*JUDGES, CODE, "gym:FAMILY")
 
 _LONGEST = 20_000  # characters of a final answer; the largest grids and boards have a few thousand
 
@@ -39,11 +44,17 @@ class Attempt:
 class Verifier:
     """Judges texts by their questions' verifiers; use it as a context manager, because it may hold processes.
 
-    ``time_limit`` (seconds per item, hard: a worker that hangs is killed and replaced) and ``memory_limit`` (MiB of
-    address space per worker, where the system has such limits) hold for what needs algebra or a scorer; an item that
-    exceeds them is undecided, the others are not touched. ``workers`` processes are started when the first such item
-    comes (about a second) and are used again; items that need no algebra are judged without any.
+    ``time_limit`` (seconds per item, hard: a worker that hangs is killed and replaced) and ``memory_limit`` (MiB per
+    worker, of address space where the system has such limits, and of resident memory) hold for what needs algebra or
+    a scorer; an item that exceeds them is undecided, the others are not touched. ``workers`` processes are started when
+    the first such item comes (about a second) and are used again; items that need no algebra are judged without any.
     ``delimiters`` are pairs of texts around thinking, which is never searched for answers.
+
+    Code runs in a sandbox under ``code_limits``: bubblewrap's, or, where that cannot be used and ``weaker_sandbox``
+    allows it, one of resource limits, namespaces as far as they are granted and an audit hook; otherwise code is
+    undecided, with the reason. ``sandbox()`` says which it is.
+
+    Replies are kept by content while the verifier lives, and in the file ``cache_file`` where one is named.
     """
 
     def __init__(
@@ -53,12 +64,17 @@ class Verifier:
         memory_limit: int = 4096,
         workers: int = 1,
         delimiters: Sequence[tuple[str, str]] = extract.DELIMITERS,
+        code_limits: Limits | None = None,
+        weaker_sandbox: bool = False,
+        cache_file: Path | None = None,
     ) -> None:
         for name, value in (("time_limit", time_limit), ("memory_limit", memory_limit), ("workers", workers)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}: it must be above 0")
         self.delimiters = tuple(delimiters)
         self._pool = Pool(workers, time_limit, memory_limit)
+        self._programs = code.Programs(workers, code_limits or Limits(), weaker=weaker_sandbox)
+        self._cache = cache.Cache(cache_file)
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +85,14 @@ class Verifier:
         self.close()
 
     def close(self) -> None:
-        """Ends the worker processes; later items that need one are undecided."""
+        """Ends the worker processes and programs; later items that need one are undecided."""
         self._pool.close()
+        self._programs.close()
+        self._cache.close()
+
+    def sandbox(self) -> Choice:
+        """The sandbox that code would run in here, found by trying; ``describe()`` puts it into a line."""
+        return self._programs.chosen()
 
     def verify(self, items: Sequence[tuple[Question, str] | Attempt]) -> list[Verdict]:
         """One verdict per item, in their order: right, wrong, or undecided with a reason.
@@ -80,21 +102,42 @@ class Verifier:
         """
         attempts = [item if isinstance(item, Attempt) else Attempt(question=item[0], text=item[1]) for item in items]
         first = [self._judge(attempt) for attempt in attempts]
-        jobs = [word for word in first if isinstance(word, Job)]
-        replies = iter(self._pool.run(jobs) if jobs else ())
-        return [_verdict(word, next(replies)) if isinstance(word, Job) else word for word in first]
+        work = [word for word in first if not isinstance(word, Verdict)]
+        replies = iter(self._work(work))
+        return [word if isinstance(word, Verdict) else _verdict(word, next(replies)) for word in first]
 
-    def _judge(self, attempt: Attempt) -> Verdict | Job:
+    def _work(self, work: Sequence[Job | Program]) -> list[Reply]:
+        """The replies in order; what was judged before, or stands there twice, is judged once."""
+        keys = [cache.key(item, self._programs.describe()) for item in work]
+        known = {key: reply for key in dict.fromkeys(keys) if (reply := self._cache.get(key)) is not None}
+        fresh = {key: item for key, item in zip(keys, work, strict=True) if key not in known}
+        jobs = {key: item for key, item in fresh.items() if isinstance(item, Job)}
+        programs = {key: item for key, item in fresh.items() if isinstance(item, Program)}
+        made: dict[str, Reply] = {}
+        if jobs:
+            made |= zip(jobs, self._pool.run(list(jobs.values())), strict=True)
+        if programs:
+            made |= zip(programs, self._programs.run(list(programs.values())), strict=True)
+        self._cache.put(made)
+        return [known[key] if key in known else made[key] for key in keys]
+
+    def _judge(self, attempt: Attempt) -> Verdict | Job | Program:
         question = attempt.question
         if attempt.status is Status.ERROR:
             return Verdict(outcome=Outcome.UNDECIDED, reason=f"no text: {attempt.reason or 'the engine failed'}")
         name = question.verifier or "math"
+        complete = attempt.status is Status.COMPLETE
+        if name == CODE:
+            shown = extract.visible(attempt.text, self.delimiters, strip="\n")
+            if len(shown) > _LONGEST:
+                return _too_long()
+            return code.judge(question, shown, complete=complete)
         judge: Judge | None = gym.judge if name.startswith(gym.PREFIX) else JUDGES.get(name)
         if judge is None:
             reason = f"no verifier '{name}' here (there are {', '.join(NAMES)})"
             return Verdict(outcome=Outcome.UNDECIDED, reason=reason)
-        complete = attempt.status is Status.COMPLETE
-        answer = extract.extract_answer(attempt.text, complete=complete, delimiters=self.delimiters)
+        answer = literal.final(extract.visible(attempt.text, self.delimiters)) if judge is literal.judge else None
+        answer = answer or extract.extract_answer(attempt.text, complete=complete, delimiters=self.delimiters)
         if answer is None and complete and judge is text.judge:
             whole = extract.visible(attempt.text, self.delimiters)
             answer = whole if len(whole) <= _LONGEST and text.same(question, whole) else None
@@ -102,9 +145,13 @@ class Verifier:
             reason = "no final answer" if complete else "truncated before a final answer"
             return Verdict(outcome=Outcome.WRONG, reason=reason)
         if answer is not None and len(answer) > _LONGEST:
-            return Verdict(outcome=Outcome.WRONG, reason=f"the final answer is longer than {_LONGEST} characters")
+            return _too_long()
         return judge(question, answer or "")
 
 
-def _verdict(job: Job, reply: Reply) -> Verdict:
-    return Verdict(outcome=Outcome(reply["outcome"]), reason=reply.get("reason"), answer=job.answer)
+def _too_long() -> Verdict:
+    return Verdict(outcome=Outcome.WRONG, reason=f"the final answer is longer than {_LONGEST} characters")
+
+
+def _verdict(work: Job | Program, reply: Reply) -> Verdict:
+    return Verdict(outcome=Outcome(reply["outcome"]), reason=reply.get("reason"), answer=work.answer)

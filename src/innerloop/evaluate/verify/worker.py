@@ -33,7 +33,7 @@ def _serve(name: str, payload: dict[str, Any], replies: BinaryIO, time_limit: fl
         module.prepare()
     except ImportError as error:
         _send(replies, {"ready": True})
-        _send(replies, Reply(outcome="undecided", reason=f"the verifier cannot be imported ({error})"))
+        _send(replies, Reply(outcome="undecided", reason=f"the verifier cannot be imported ({error})", keep="no"))
         return
     _send(replies, {"ready": True})
     _alarm(2 * time_limit + 5)
@@ -45,7 +45,7 @@ def _run(module: Any, payload: dict[str, Any]) -> Reply:
     try:
         return module.run(payload)
     except MemoryError:
-        return Reply(outcome="undecided", reason="memory limit")
+        return Reply(outcome="undecided", reason="memory limit", keep="run")
     except Exception as error:  # noqa: BLE001  # scorers and sympy raise anything; that is a reason, not our failure
         text = " ".join(str(error).split())[:160]
         return Reply(outcome="undecided", reason=f"the verifier failed: {type(error).__name__}: {text}")

@@ -1,0 +1,63 @@
+"""Verifier ``literal``: the answer is a Python literal of the same value as the reference (CRUXEval's outputs).
+
+Both are read by ``ast.literal_eval``, in a worker process because the parser of deeply nested text can take the
+process down. Equal is what Python calls equal, as in CRUXEval's own ``assert f(input) == answer``: ``1``, ``1.0`` and
+``True`` are, ``(1, 2)`` and ``[1, 2]`` are not, the order of a dictionary is free. Accepted around the literal:
+``f(…) ==``, an ``assert`` or a variable's name in front, backticks, ``[ANSWER]`` tags, and LaTeX's escapes (``\\_``,
+``\\{``, ``\\text{}``) where the answer cannot be read otherwise.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from innerloop.evaluate.verify.job import Job, Reply
+from innerloop.evaluate.verify.plain import plain
+from innerloop.schema import Outcome, Question, Verdict
+
+_FRONT = re.compile(r"(?:assert\s+)?[A-Za-z_]\w*\s*(?:\(.*\)\s*==|={1,2})\s*(?=[^\s=])", re.DOTALL)
+_TAG = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|$)", re.DOTALL)
+_LITTLE = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"|-?\d{1,18}|True|False|None")
+
+
+def final(shown: str) -> str | None:
+    """The answer in the tags that CRUXEval's own prompt asks for."""
+    found = _TAG.findall(shown)
+    return found[-1].strip() if found else None
+
+
+def judge(question: Question, answer: str) -> Verdict | Job:
+    """At once for the same text and for two plain texts, numbers or names; else the job for a worker."""
+    given, reference = answer.strip().strip("`").strip(), question.answer.strip()
+    if given == reference:
+        return Verdict(outcome=Outcome.RIGHT, answer=answer)
+    if _LITTLE.fullmatch(given) and _LITTLE.fullmatch(reference):
+        same = ast.literal_eval(given) == ast.literal_eval(reference)
+        return Verdict(outcome=Outcome.RIGHT if same else Outcome.WRONG, answer=answer)
+    return Job(module=__name__, answer=answer, payload={"reference": reference, "answer": given})
+
+
+def prepare() -> None:
+    """Nothing to import."""
+
+
+def run(payload: dict[str, str]) -> Reply:
+    """In the worker: both values, compared."""
+    reference, read = _value(payload["reference"])
+    if not read:
+        return Reply(outcome="undecided", reason="the reference answer is no Python literal")
+    answer = payload["answer"]
+    for text in dict.fromkeys((answer, _FRONT.sub("", answer, count=1), plain(answer))):
+        given, read = _value(text)
+        if read:
+            return Reply(outcome="right" if given == reference else "wrong")
+    return Reply(outcome="wrong", reason="the final answer is no Python literal")
+
+
+def _value(text: str) -> tuple[Any, bool]:
+    try:
+        return ast.literal_eval(text.strip()), True
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None, False

@@ -1,0 +1,201 @@
+"""A sandbox that was tried before it is used."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from innerloop.evaluate.verify.sandbox import bubblewrap, probe
+from innerloop.evaluate.verify.sandbox.limits import Ended, Limits
+
+_LOG = logging.getLogger("innerloop")
+_numbers = itertools.count()
+
+
+class Kind(StrEnum):
+    """How code is contained."""
+
+    BUBBLEWRAP = "bubblewrap"
+    WEAKER = "weaker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What there is on this machine: a kind that held when it was tried, or None with the reason.
+
+    ``gaps`` are the protections that the weaker kind was seen not to give, or not for certain.
+    """
+
+    kind: Kind | None
+    reason: str = ""
+    gaps: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """One line for logs and records."""
+        if self.kind is None:
+            return f"no sandbox: {self.reason}"
+        if self.kind is Kind.BUBBLEWRAP:
+            return "sandbox: bubblewrap"
+        return f"weaker sandbox ({self.reason}); not guaranteed: {', '.join(self.gaps)}"
+
+
+def choose(*, weaker: bool = False) -> Choice:
+    """The sandbox that works here, found by trying; ``weaker`` allows the one without bubblewrap.
+
+    Takes a fraction of a second the first time, in which a small program tries to get out.
+    """
+    if sys.platform == "win32":
+        return Choice(kind=None, reason="there is none for Windows (use the Windows Subsystem for Linux)")
+    missing = _fault(Kind.BUBBLEWRAP)
+    if missing is None:
+        return Choice(kind=Kind.BUBBLEWRAP)
+    if not weaker:
+        remedy = "install bubblewrap (apt-get install bubblewrap), or allow the weaker sandbox"
+        return Choice(kind=None, reason=f"{missing}; {remedy}")
+    fault = _fault(Kind.WEAKER)
+    if fault is not None:
+        return Choice(kind=None, reason=f"{missing}; and the weaker one does not hold either: {fault}")
+    choice = Choice(kind=Kind.WEAKER, reason=missing, gaps=(*_gaps(), "files that anybody may read"))
+    _warn(choice.describe())
+    return choice
+
+
+@lru_cache
+def _warn(text: str) -> None:
+    _LOG.warning("code runs in a %s", text)
+
+
+@lru_cache
+def _fault(kind: Kind) -> str | None:
+    """Why this kind is of no use here, or None."""
+    if kind is Kind.BUBBLEWRAP and sys.platform != "linux":
+        return "bubblewrap is for Linux only"
+    if kind is Kind.BUBBLEWRAP and bubblewrap.find() is None:
+        return "bubblewrap is not installed"
+    got = _tried(Sandbox(kind, probe.LIMITS))
+    if isinstance(got, str):
+        return f"{kind} does not work here ({got[:200]})"
+    if kind is Kind.WEAKER and not got:  # an audit hook alone would be too little for these
+        got = tuple(gap for gap in _gaps() if gap in probe.ESSENTIAL)
+    return f"{kind} does not contain {', '.join(got)}" if got else None
+
+
+@lru_cache
+def _gaps() -> tuple[str, ...]:
+    """What the audit hook alone protects in the weaker kind: what our own program gets at without it."""
+    got = _tried(Sandbox(Kind.WEAKER, probe.LIMITS, guard=False))
+    return (got,) if isinstance(got, str) else got
+
+
+def _tried(sandbox: Sandbox) -> tuple[str, ...] | str:
+    """What a program got at that should not, or why it could not run."""
+    with probe.bait() as (file, port):
+        ended = sandbox.run([probe.program(file, port, os.getpid(), sandbox.limits.processes)])
+    got = probe.escapes(ended.output) if ended.finished else None
+    return got if got is not None else ended.error or str(ended.stop or ended.output.strip())
+
+
+class Sandbox:
+    """Runs programs in a sandbox of one kind. Calls from several threads run side by side.
+
+    ``guard=False`` leaves out the weaker kind's audit hook, to see what holds without it.
+    """
+
+    def __init__(self, kind: Kind, limits: Limits | None = None, *, guard: bool = True) -> None:
+        self.kind = kind
+        self.guard = guard and kind is Kind.WEAKER
+        self.limits = limits or Limits()
+        self.closed = False
+        self._running: set[Any] = set()
+        self._lock = threading.Lock()
+
+    def run(self, sources: Sequence[str]) -> Ended:
+        """Runs the first of the Python sources that can be compiled, in a fresh interpreter and an empty folder."""
+        from innerloop.evaluate.verify.sandbox.process import Process, rlimits
+
+        weaker = self.kind is Kind.WEAKER
+        user = 1_800_000_000 + os.getpid() % 100_000 * 1000 + next(_numbers) % 1000 if os.geteuid() == 0 else None
+        with self._folder(user) if weaker else nullcontext() as folder:
+            order = {
+                "sources": list(sources),
+                "weaker": weaker,
+                "guard": self.guard,
+                "user": user,
+                "folder": str(folder) if weaker else bubblewrap.FOLDER,
+                "paths": bubblewrap.packages(),
+                "readable": [sys.base_prefix],
+                "limits": rlimits(self.limits, _others(weaker)),
+            }
+            with self._lock:
+                if self.closed:
+                    return Ended(finished=False, started=False, error="the verifier is closed")
+                process = Process(self._command(), order, self.limits, folder)
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                self._running.discard(process)
+
+    def close(self) -> None:
+        """Ends what runs; later programs are not started."""
+        with self._lock:
+            self.closed = True
+            for process in list(self._running):
+                process.close()
+
+    def _command(self) -> list[str]:
+        if self.kind is Kind.WEAKER:
+            return [*bubblewrap.interpreter(), _inside()]
+        bwrap = bubblewrap.find()
+        assert bwrap is not None, "tried before"
+        return bubblewrap.command(bwrap, _inside(), self.limits)
+
+    @contextmanager
+    def _folder(self, user: int | None) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix="innerloop-code-"))
+        try:
+            if user is not None:
+                os.chown(folder, user, user)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache
+def _inside() -> str:
+    return (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
+
+
+def _others(weaker: bool) -> int:
+    """How many processes and threads the sandbox's user has outside of it, as far as the kernel counts them in.
+
+    As root, each run has a user of its own. In a user namespace, Linux counts from zero since 5.14.
+    """
+    if os.geteuid() == 0 or (not weaker and _linux() >= (5, 14)):
+        return 0
+    import psutil
+
+    own, count = os.getuid(), 0
+    for process in psutil.process_iter(["uids", "num_threads"]):
+        uids = process.info["uids"]
+        if uids is not None and uids.real == own:
+            count += process.info["num_threads"] or 1
+    return count
+
+
+def _linux() -> tuple[int, ...]:
+    numbers = platform.release().split("-")[0].split(".")[:2]
+    return tuple(int(number) for number in numbers if number.isdigit())
