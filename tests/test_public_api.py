@@ -12,9 +12,12 @@ import pytest
 import innerloop
 
 PUBLIC = [
+    "BenchmarkList",
     "Curve",
     "DemoResult",
     "DemoSettings",
+    "EvalResult",
+    "EvalSettings",
     "InputError",
     "Landscape",
     "LandscapeResult",
@@ -30,6 +33,7 @@ PUBLIC = [
     "RolloutResult",
     "RolloutSettings",
     "Run",
+    "Score",
     "Source",
     "Status",
     "Trajectory",
@@ -37,6 +41,7 @@ PUBLIC = [
     "UpdateResult",
     "UpdateSettings",
     "demo",
+    "eval",
     "landscape",
     "load",
     "probe",
@@ -58,6 +63,7 @@ FIELDS = {
     "report": "run json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
 }
+FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau list"
 HEAVY = ["torch", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
 
 

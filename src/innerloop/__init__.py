@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from innerloop.errors import InputError
     from innerloop.models import LoadedModel, load
-    from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Source, Status, Trajectory, Update
+    from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Score, Source, Status, Trajectory, Update
     from innerloop.store import Run
     from innerloop.verbs.demo import DemoResult, DemoSettings, demo
+    from innerloop.verbs.eval import BenchmarkList, EvalResult, EvalSettings, eval
     from innerloop.verbs.landscape import LandscapeResult, LandscapeSettings, landscape
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     from innerloop.verbs.update import UpdateResult, UpdateSettings, update
 
 __all__ = [
+    "BenchmarkList",
     "Curve",
     "DemoResult",
     "DemoSettings",
+    "EvalResult",
+    "EvalSettings",
     "InputError",
     "Landscape",
     "LandscapeResult",
@@ -48,6 +52,7 @@ __all__ = [
     "RolloutResult",
     "RolloutSettings",
     "Run",
+    "Score",
     "Source",
     "Status",
     "Trajectory",
@@ -55,6 +60,7 @@ __all__ = [
     "UpdateResult",
     "UpdateSettings",
     "demo",
+    "eval",
     "landscape",
     "load",
     "probe",
@@ -66,9 +72,12 @@ __all__ = [
 _HOMES = {
     "errors": ("InputError",),
     "models": ("LoadedModel", "load"),
-    "schema": ("Curve", "Landscape", "Mode", "Outcome", "Question", "Source", "Status", "Trajectory", "Update"),
+    "schema": (
+        *("Curve", "Landscape", "Mode", "Outcome", "Question", "Score", "Source", "Status", "Trajectory", "Update"),
+    ),
     "store": ("Run",),
     "verbs.demo": ("DemoResult", "DemoSettings", "demo"),
+    "verbs.eval": ("BenchmarkList", "EvalResult", "EvalSettings", "eval"),
     "verbs.landscape": ("LandscapeResult", "LandscapeSettings", "landscape"),
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),

@@ -64,6 +64,11 @@ COMMANDS = (
         "Measure the answer loss on grids of weights around the model's own, and along trajectories' paths.",
         "landscape --questions q.jsonl --plane path --plane path-line --points 25 --out R1",
     ),
+    _Command(
+        "eval",
+        "Score samples with intervals, or sample and score; compare models.",
+        "eval --trajectories samples.jsonl --k 1,8",
+    ),
     _Command("report", "Write one self-contained page from a run folder.", "report R1"),
 )
 

@@ -437,3 +437,60 @@ class Landscape(_Record):
         if isinstance(value, list):
             return tuple(value)
         return () if value is None and name in ("position", "path_alpha", "path_beta", "path_loss") else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(_Record):
+    """What the samples of one question came to, in whole numbers from which every metric can be computed again.
+
+    ``series`` names what is compared (a run, a model, a mode); ``cluster`` is shared by questions made from one
+    template. ``failed`` of the undecided samples are those whose engine failed. ``tokens`` is the mean number of tokens
+    of a sample, where it is known. Votes: one entry per different answer, how many of the samples that gave it are
+    right, wrong and undecided; ``abstained`` samples gave no answer (``abstained_undecided`` of them are undecided).
+    ``losses`` are the answer losses (nats per answer token) at the end of the samples that were probed and decided,
+    ``loss_values`` 1 where that sample is right and 0 where it is wrong.
+    """
+
+    id: str
+    series: str
+    question_id: str
+    benchmark: str | None = None
+    domain: str | None = None
+    level: str | None = None
+    cluster: str | None = None
+    right: int
+    wrong: int
+    undecided: int
+    failed: int = 0
+    truncated: int = 0
+    tokens: float | None = None
+    votes_right: tuple[int, ...] = ()
+    votes_wrong: tuple[int, ...] = ()
+    votes_undecided: tuple[int, ...] = ()
+    abstained: int = 0
+    abstained_undecided: int = 0
+    losses: tuple[float, ...] = ()
+    loss_values: tuple[float, ...] = ()
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            *(pa.field(name, pa.string(), nullable=False) for name in ("id", "series", "question_id")),
+            *((name, pa.string()) for name in ("benchmark", "domain", "level", "cluster")),
+            *(pa.field(name, pa.int32(), nullable=False) for name in ("right", "wrong", "undecided")),
+            *((name, pa.int32()) for name in ("failed", "truncated")),
+            ("tokens", pa.float64()),
+            *((name, pa.list_(pa.int32())) for name in ("votes_right", "votes_wrong", "votes_undecided")),
+            *((name, pa.int32()) for name in ("abstained", "abstained_undecided")),
+            ("losses", pa.list_(pa.float64())),
+            ("loss_values", pa.list_(pa.float64())),
+        ]
+    )
+
+    @property
+    def samples(self) -> int:
+        """All samples, undecided ones included."""
+        return self.right + self.wrong + self.undecided
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:  # noqa: ARG003
+        return tuple(value) if isinstance(value, list) else value

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Landscape, Question, Trajectory, Update
+from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
 
 log = logging.getLogger("innerloop.store")
 
@@ -42,6 +42,7 @@ _KINDS: dict[str, tuple[pa.Schema, str]] = {  # stage: the schema of its rows, t
     "curves": (Curve.SCHEMA, "trajectory_id"),
     "updates": (Update.SCHEMA, "id"),
     "landscapes": (Landscape.SCHEMA, "id"),
+    "scores": (Score.SCHEMA, "id"),
 }
 STAGES = tuple(_KINDS)
 _PACKAGES = ("innerloop", "torch", "transformers", "tokenizers", "datasets", "math-verify", "reasoning-gym")
@@ -190,6 +191,10 @@ class Run:
     def landscapes(self) -> list[Landscape]:
         """The landscapes of this run, each once."""
         return list({record.id: record for record in Landscape.from_table(self.read("landscapes"))}.values())
+
+    def scores(self) -> list[Score]:
+        """The scores of this run, one per series and question."""
+        return list({record.id: record for record in Score.from_table(self.read("scores"))}.values())
 
     def _shards(self, stage: str) -> list[Path]:
         return sorted((self.path / stage).glob("[0-9]*.parquet"))

@@ -69,9 +69,14 @@ def solutions(questions: Sequence[Question]) -> list[Trajectory]:
     return found
 
 
-def from_file(path: Path, questions: Sequence[Question], *, known: Collection[str] = ()) -> list[Trajectory]:
-    """The trajectories of a file, in its order; a row without an id is ``QUESTION/file-K``, its question's K-th."""
-    selected = {question.id for question in questions}
+def from_file(
+    path: Path, questions: Sequence[Question] | None, *, known: Collection[str] = (), text_needed: bool = True
+) -> list[Trajectory]:
+    """The trajectories of a file, in its order; a row without an id is ``QUESTION/file-K``, its question's K-th.
+
+    ``questions`` None takes the rows of all questions. Without ``text_needed`` a row may be a verdict alone.
+    """
+    selected = {question.id for question in questions or ()}
     counts: dict[str, int] = {}
     places: dict[str, str] = {}
     unknown: dict[str, str] = {}  # question id: where it was met first
@@ -83,14 +88,14 @@ def from_file(path: Path, questions: Sequence[Question], *, known: Collection[st
         total += 1
         question_id = _required(row, "question_id", where)
         number = counts[question_id] = counts.get(question_id, -1) + 1
-        trajectory = _from_row(row, where, question_id, number)
+        trajectory = _from_row(row, where, question_id, number, text_needed=text_needed)
         if trajectory.id in places:
             raise InputError(
                 f"{where}: the id '{trajectory.id}' is already that of {places[trajectory.id]}; "
                 "give each row its own id, or none"
             )
         places[trajectory.id] = where
-        if question_id in selected:
+        if questions is None or question_id in selected:
             found.append(trajectory)
         elif question_id not in known:
             unknown.setdefault(question_id, where)
@@ -124,18 +129,21 @@ def from_run(path: Path, questions: Sequence[Question]) -> list[Trajectory]:
     return found
 
 
-def _from_row(row: Mapping[str, Any], where: str, question_id: str, number: int) -> Trajectory:
+def _from_row(
+    row: Mapping[str, Any], where: str, question_id: str, number: int, *, text_needed: bool = True
+) -> Trajectory:
     correct = _correct(row.get("correct"), where)
     return Trajectory(
         id=_optional(row, "id", where) or f"{question_id}/file-{number}",
         question_id=question_id,
-        text=_required(row, "text", where),
+        text=_required(row, "text", where) if text_needed else text_in(row, "text", where) or "",
         source=Source.FILE,
         mode=_mode(row, where),
         sample=_sample(row.get("sample"), number, where),
         model=_optional(row, "model", where),
         final=_optional(row, "final", where),
         answer=_optional(row, "answer", where),
+        tokens=_tokens(row.get("tokens"), where),
         outcome=None if correct is None else Outcome.RIGHT if correct else Outcome.WRONG,
     )
 
@@ -170,12 +178,18 @@ def _correct(value: Any, where: str) -> bool | None:
     return truth
 
 
+def _tokens(value: Any, where: str) -> int | None:
+    return None if missing(value) or value == "" else _count(value, "tokens", where, "the number of tokens")
+
+
 def _sample(value: Any, number: int, where: str) -> int:
     if missing(value) or value == "":
         return number
+    return _count(value, "sample", where, "the sample's number from 0 up")
+
+
+def _count(value: Any, name: str, where: str, what: str) -> int:
     text = scalar_text(value) or ""
     if not (text.isascii() and text.isdigit() and int(text) < 2**31):
-        raise InputError(
-            f"{where}: sample is {str(value)[:40]!r}; write the sample's number from 0 up, or leave it out"
-        )
+        raise InputError(f"{where}: {name} is {str(value)[:40]!r}; write {what}, or leave it out")
     return int(text)

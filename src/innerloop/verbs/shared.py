@@ -17,7 +17,7 @@ from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Landscape, Question, Trajectory, Update
+from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
 from innerloop.store import Run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ log = logging.getLogger("innerloop")
 
 SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
 
-RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape)
+RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score)
 
 
 def about(text: str, *, free: bool = False) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 from functools import singledispatch
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from innerloop.verbs.demo import DemoResult
+from innerloop.verbs.eval import BenchmarkList, EvalResult
 from innerloop.verbs.landscape import LandscapeResult
 from innerloop.verbs.probe import ProbeResult
 from innerloop.verbs.report import ReportResult
@@ -21,6 +23,7 @@ from innerloop.verbs.update import UpdateResult
 
 if TYPE_CHECKING:
     from innerloop.evaluate.statistics import Interval
+    from innerloop.verbs.eval import Agreement
 
 
 @singledispatch
@@ -96,6 +99,76 @@ def _(result: LandscapeResult) -> None:
     _skipped(console, result)
     _line(console, f"{result.landscapes} landscapes of {result.questions} questions in {result.run}")
     _next(console, "report", str(result.run))
+
+
+@show.register
+def _(result: EvalResult) -> None:
+    from innerloop.evaluate.tables import tables
+
+    console = _console()
+    names = list(dict.fromkeys(row.series for row in result.rows))
+    short = {name: chr(ord("A") + i % 26) for i, name in enumerate(names)} if len(names) > 1 else {}
+    for name, letter in short.items():
+        _line(console, f"{letter} = {name}")
+    rows = [dataclasses.replace(row, series=short.get(row.series, row.series)) for row in result.rows]
+    between = [
+        dataclasses.replace(entry, series=short[entry.series], reference=short[entry.reference])
+        for entry in result.differences
+    ]
+    for title, header, body in tables(rows, between):
+        table = _table(title if header[0] == "measure" else escape(header[0]))
+        for name in header[1:]:
+            table.add_column(escape(name), justify="right")
+        for line in body:
+            table.add_row(*map(escape, line))
+        console.print(table)
+    for row in result.rows:
+        if row.group == "all" and (row.undecided or row.truncated):
+            failed = f", {row.failed} of them failed" if row.failed else ""
+            bounds = row.cells[0]
+            _line(
+                console,
+                f"{row.series}: {row.undecided} of {row.samples} samples undecided{failed}, {row.truncated} truncated; "
+                f"{bounds.measure} is {100 * bounds.if_wrong:.1f} if the undecided are wrong, "
+                f"{100 * bounds.if_right:.1f} if they are right",
+            )
+    if (agreement := result.agreement) is not None:
+        _disagreements(console, agreement)
+    _line(console, f"{result.samples} samples of {result.questions} questions in {result.run}")
+    _line(console, f"tables: {', '.join(map(str, result.files))}")
+
+
+def _disagreements(console: Console, agreement: Agreement) -> None:
+    """The first twenty, in a table; all of them are in the file."""
+    found = agreement.disagreements
+    _line(console, f"{agreement.compared} recorded verdicts, {len(found)} of them other than ours")
+    if not found:
+        return
+    table = _table("sample")
+    for header in ("answer", "reference", "recorded", "ours", "reason"):
+        table.add_column(header)
+    for entry in found[:20]:
+        texts = (entry.trajectory_id, entry.answer or "–", entry.reference, entry.recorded, entry.verdict)
+        table.add_row(*(escape(_short(text)) for text in (*texts, entry.reason or "")))
+    console.print(table)
+    if len(found) > 20:
+        _line(console, f"and {len(found) - 20} more in disagreements.csv")
+
+
+def _short(text: str) -> str:
+    """One line of printable characters: answers come from models."""
+    flat = "".join(letter if letter.isprintable() else " " for letter in text)
+    return flat if len(flat) <= 60 else f"{flat[:59]}…"
+
+
+@show.register
+def _(result: BenchmarkList) -> None:
+    table = _table("benchmark")
+    for header in ("source", "domain", "verifier", "licence"):
+        table.add_column(header, overflow="fold")
+    for row in result.benchmarks:
+        table.add_row(*map(escape, (row.name, row.source, row.domain, row.verifier, row.licence)))
+    _console().print(table)
 
 
 @show.register

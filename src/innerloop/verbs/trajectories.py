@@ -96,14 +96,14 @@ def judged(
     from innerloop.evaluate.verify import Attempt, Verifier
 
     by_id = {question.id: question for question in questions}
-    attempts = [Attempt(question=by_id[case.question_id], text=_shown(case), status=case.status) for case in open_cases]
+    attempts = [Attempt(question=by_id[case.question_id], text=shown(case), status=case.status) for case in open_cases]
     with nullcontext(verifier) if verifier is not None else Verifier() as judge:
         verdicts = judge.verify(attempts)
     decided = {case.id: _with_verdict(case, verdict) for case, verdict in zip(open_cases, verdicts, strict=True)}
     return [decided.get(trajectory.id, trajectory) for trajectory in trajectories]
 
 
-def _shown(trajectory: Trajectory) -> str:
+def shown(trajectory: Trajectory) -> str:
     """What is judged. A sample's final part, nothing while its thinking never ended; else what the row says."""
     if trajectory.source is Source.SAMPLE:
         return trajectory.final or ""

@@ -1,0 +1,322 @@
+"""``eval``: score samples with intervals, sample them first where there are none, compare several sets of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from innerloop.errors import InputError
+from innerloop.schema import Score, Trajectory
+from innerloop.store import Run, write_file
+from innerloop.verbs.rollout import RolloutSettings, rollout
+from innerloop.verbs.scoring import Disagreement, Known, Samples, disagreements, judge, read, short_name, split
+from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least, configuration, free_fields, out_folder
+
+if TYPE_CHECKING:
+    from innerloop.evaluate.compare import Difference
+    from innerloop.evaluate.summary import Row
+
+log = logging.getLogger("innerloop")
+
+
+def _numbers(kind: type) -> Any:
+    """Reads ``1,8,32`` as well as a repeated option."""
+
+    def convert(_: object, tokens: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(kind(part) for token in tokens for part in token.value.split(",") if part.strip())
+
+    return Parameter(converter=convert, n_tokens=1)
+
+
+_SEVERAL = Parameter(consume_multiple=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings(RolloutSettings):
+    """What to score. Without trajectories the model is put to the questions first, as ``rollout`` does."""
+
+    questions: Annotated[tuple[str, ...], _SEVERAL] = field(  # type: ignore[assignment]  # several, where one samples
+        default=(), metadata=about(f"{QUESTION_SOURCES}; several are scored together and apart.")
+    )
+    samples: Annotated[int, Parameter(name=("--n", "--samples"))] = field(
+        default=8, metadata=about("Samples per question to draw where there are no trajectories yet.")
+    )
+    trajectories: Annotated[tuple[str, ...], _SEVERAL] = field(
+        default=(), metadata=about("Score these samples: FILEs (question_id, correct, answer, text …) or RUN folders.")
+    )
+    compare: Annotated[tuple[str, ...], _SEVERAL] = field(
+        default=(),
+        metadata=about(
+            "Compare these with the first of them: FILEs or RUN folders; a single one is split by model or mode."
+        ),
+    )
+    reference: str | None = field(
+        default=None, metadata=about("With what --compare compares: a name it shows; by default the first.", free=True)
+    )
+    verdicts: Literal["keep", "redo", "compare"] = field(
+        default="keep",
+        metadata=about("keep those recorded and judge the rest; redo all; or compare ours with the recorded ones."),
+    )
+    k: Annotated[tuple[int, ...], _numbers(int)] = field(
+        default=(), metadata=about("Of how many samples, e.g. 1,8,32; by default 1 and all.", free=True)
+    )
+    tau: Annotated[tuple[float, ...], _numbers(float)] = field(
+        default=(0.5, 0.75, 1.0), metadata=about("Shares that G-Pass@k asks for, e.g. 0.5,1.", free=True)
+    )
+    list: bool = field(default=False, metadata=about("Show the benchmarks that are known by name.", free=True))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for k in self.k:
+            at_least("k", k, 1)
+        for tau in self.tau:
+            if not 0 <= tau <= 1:
+                raise InputError(f"--tau {tau:g}: must lie between 0 and 1")
+        if self.trajectories and self.compare:
+            raise InputError("--trajectories and --compare: give one of them; --compare scores its sources too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Our verdicts beside the recorded ones."""
+
+    compared: int
+    disagreements: tuple[Disagreement, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """Scores as fractions with intervals; ``differences`` only where series were compared."""
+
+    run: Path
+    questions: int
+    samples: int
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+    agreement: Agreement | None
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRow:
+    """A benchmark known by name."""
+
+    name: str
+    source: str
+    licence: str
+    domain: str
+    verifier: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkList:
+    """What ``--list`` shows."""
+
+    benchmarks: tuple[BenchmarkRow, ...]
+
+
+def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> EvalResult | BenchmarkList:
+    """Score samples into a run folder: metrics with intervals, tables as files; goes on where an earlier run ended.
+
+    Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
+    """
+    if settings.list:
+        return _benchmarks()
+    if not (settings.questions or settings.trajectories or settings.compare):
+        raise InputError("nothing to score: give --trajectories, --compare, or --questions to put to the model")
+    from innerloop.evaluate.measures import check_ks
+
+    out = out_folder("eval", settings)
+    known = Known()
+    if settings.trajectories or settings.compare:
+        from innerloop.questions import load
+
+        for source in settings.questions:
+            known.add(load(source, seed=settings.seed), short_name(source))
+        sources = settings.trajectories or settings.compare
+        limit = settings.limit
+    else:
+        if settings.k and max(settings.k) > settings.samples:
+            raise InputError(f"--k {max(settings.k)}: there will be {settings.samples} samples per question; raise --n")
+        sources, limit = _sampled(settings, out, command), None
+    found = [read(source, known, limit=limit, out=out) for source in sources]
+    if settings.verdicts != "keep" and not known.questions:
+        raise InputError(f"--verdicts {settings.verdicts} needs --questions: verdicts are made against their answers")
+    recorded = _series(settings, found)
+    for own in recorded.values():  # before anything is judged or written
+        check_ks(Counter(trajectory.question_id for trajectory in own), settings.k)
+    with Run.start(out, "eval", configuration(settings), command=command, free=free_fields(settings)) as run:
+        in_place = len(found) == 1 and found[0].in_place
+        judged = {
+            name: judge(run, name, own, known, redo=settings.verdicts != "keep", in_place=in_place)
+            for name, own in recorded.items()
+        }
+        agreement = _agreement(recorded, judged, known) if settings.verdicts == "compare" else None
+        result = _score(settings, run, recorded, judged, known, found)
+    return dataclasses.replace(result, agreement=agreement, files=(*result.files, *_kept(out, agreement)))
+
+
+def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -> tuple[str, ...]:
+    """Put the model to the questions; one folder, or one for each source of questions."""
+    shared = {entry.name: getattr(settings, entry.name) for entry in dataclasses.fields(RolloutSettings)}
+    folders = []
+    for source in settings.questions:
+        folder = out if len(settings.questions) == 1 else out / short_name(source)
+        rollout(RolloutSettings(**shared | {"questions": source, "out": folder}), command=command)
+        folders.append(str(folder))
+    if len(set(folders)) < len(folders):
+        raise InputError("--questions: two sources have the same name; rename one of the files")
+    return tuple(folders)
+
+
+def _series(settings: EvalSettings, found: Sequence[Samples]) -> dict[str, list[Trajectory]]:
+    """What is scored apart: for a comparison the sources (a single one's models), else one; modes always."""
+    if not settings.compare:
+        together = Samples(
+            name=found[0].name if len(found) == 1 else "all",
+            trajectories=[trajectory for samples in found for trajectory in samples.trajectories],
+            curves=[],
+        )
+        models = dict.fromkeys(t.model for t in together.trajectories if t.model)
+        if len(models) > 1 and settings.trajectories:
+            log.info("the samples of %d models are scored together; --compare takes them apart", len(models))
+        return split(together, by_model=False)
+    if len(found) == 1:
+        series = split(found[0], by_model=len({t.model for t in found[0].trajectories}) > 1)
+        if len(series) < 2:
+            raise InputError(f"--compare {settings.compare[0]}: one source of one model and mode; give a second source")
+        return _first(series, settings.reference)
+    series = {}
+    for source, samples in zip(settings.compare, found, strict=True):
+        for name, own in split(samples, by_model=False).items():
+            series[name if name not in series else f"{name} ({source})"] = own
+    return _first(series, settings.reference)
+
+
+def _first(series: dict[str, list[Trajectory]], reference: str | None) -> dict[str, list[Trajectory]]:
+    """The series with the reference in front."""
+    if reference is not None and reference not in series:
+        raise InputError(f"--reference {reference}: there is no such series; there are {', '.join(series)}")
+    return series if reference is None else {reference: series[reference]} | series
+
+
+def _agreement(recorded: dict[str, list[Trajectory]], judged: dict[str, list[Trajectory]], known: Known) -> Agreement:
+    compared, different = 0, []
+    for name, own in recorded.items():
+        count, found = disagreements(name, own, judged[name], known)
+        compared += count
+        different += found
+    return Agreement(compared=compared, disagreements=tuple(different))
+
+
+def _score(
+    settings: EvalSettings,
+    run: Run,
+    recorded: dict[str, list[Trajectory]],
+    judged: dict[str, list[Trajectory]],
+    known: Known,
+    found: Sequence[Samples],
+) -> EvalResult:
+    from innerloop.evaluate import tables
+    from innerloop.evaluate.compare import differences
+    from innerloop.evaluate.measures import measures
+    from innerloop.evaluate.summary import summarise
+    from innerloop.evaluate.tally import tally
+
+    curves = [curve for samples in found for curve in samples.curves]
+    scored = dict(judged)
+    if settings.verdicts == "compare":  # the recorded verdicts count; ours stand beside them
+        scored = dict(recorded) | {f"{name}, our verdicts": own for name, own in judged.items()}
+    scores = {
+        name: tally(name, own, known.questions, benchmarks=known.benchmarks, curves=curves)
+        for name, own in scored.items()
+    }
+    everything = [score for own in scores.values() for score in own]
+    columns = measures(everything, settings.k, settings.tau)
+    rows = summarise(scores, columns, seed=settings.seed)
+    own = (
+        {name: scores[name] for name in judged}
+        if settings.verdicts != "compare"
+        else dict(list(scores.items())[: len(recorded)])
+    )
+    between = differences(own, columns, seed=settings.seed) if settings.compare else []
+    _write_scores(run, everything)
+    read_tables = tables.tables(rows, between)
+    notes = _notes(settings, bool(between))
+    texts = {
+        "scores.csv": tables.scores_csv(rows),
+        "scores.md": tables.markdown(read_tables, notes),
+        "scores.tex": tables.latex(read_tables, notes),
+    }
+    if between:
+        texts["differences.csv"] = tables.differences_csv(between)
+    files = tuple(write_file(run.path / name, text.encode()) for name, text in texts.items())
+    return EvalResult(
+        run=run.path,
+        questions=len({score.question_id for score in everything}),
+        samples=sum(map(len, judged.values())),
+        rows=tuple(rows),
+        differences=tuple(between),
+        agreement=None,
+        files=files,
+    )
+
+
+def _notes(settings: EvalSettings, compared: bool) -> list[str]:
+    notes = [
+        "Per cent [95 % interval]: bootstrap over questions (over templates where questions share one), "
+        "9,999 draws, expanded percentiles (Hesterberg 2015)."
+    ]
+    if compared:
+        notes.append(
+            "Differences are paired by question; p by sign-flip permutation, two-sided; "
+            "p (Holm) corrected over all differences of this command."
+        )
+    if settings.verdicts == "redo":
+        notes.append("Verdicts were made anew; recorded ones were not used.")
+    return notes
+
+
+def _write_scores(run: Run, scores: Sequence[Score]) -> None:
+    """Add the scores that the folder lacks or has otherwise."""
+    held = {score.id: score for score in run.scores()}
+    if new := [score for score in scores if held.get(score.id) != score]:
+        run.write("scores", Score.to_table(new))
+
+
+def _kept(out: Path, agreement: Agreement | None) -> list[Path]:
+    """The list of disagreements as a file."""
+    if agreement is None:
+        return []
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [entry.name for entry in dataclasses.fields(Disagreement)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(entry) for entry in agreement.disagreements)
+    return [write_file(out / "disagreements.csv", text.getvalue().encode())]
+
+
+def _benchmarks() -> BenchmarkList:
+    from innerloop.questions.benchmarks import BENCHMARKS
+
+    return BenchmarkList(
+        benchmarks=tuple(
+            BenchmarkRow(
+                name=name,
+                source=":".join(filter(None, (entry.hub, entry.config, entry.split))),
+                licence=entry.licence,
+                domain=entry.domain,
+                verifier=entry.verifier,
+            )
+            for name, entry in BENCHMARKS.items()
+        )
+    )

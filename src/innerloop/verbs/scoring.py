@@ -1,0 +1,199 @@
+"""What an evaluation scores: samples of files and run folders, with recorded verdicts, new ones, or both."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innerloop.errors import InputError
+from innerloop.progress import progress
+from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory
+from innerloop.store import Run
+from innerloop.verbs.shared import Shards, missing_questions, write_questions
+from innerloop.verbs.trajectories import shown
+
+if TYPE_CHECKING:
+    from innerloop.evaluate.verify import Verifier
+
+log = logging.getLogger("innerloop")
+
+_CHUNK = 64  # samples judged at once, so that progress shows and a kill loses little
+
+
+@dataclass(kw_only=True)
+class Known:
+    """Questions by id, and which benchmark each belongs to."""
+
+    questions: dict[str, Question] = field(default_factory=dict)
+    benchmarks: dict[str, str] = field(default_factory=dict)
+
+    def add(self, questions: Iterable[Question], benchmark: str | None) -> None:
+        """Take over questions; `InputError` where another one has the same id."""
+        for question in questions:
+            if self.questions.setdefault(question.id, question) != question:
+                raise InputError(f"question {question.id!r} differs between two sources; give one of them other ids")
+            if benchmark is not None:
+                self.benchmarks.setdefault(question.id, benchmark)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What one source holds. ``in_place``: it is the evaluation's own folder."""
+
+    name: str
+    trajectories: list[Trajectory]
+    curves: list[Curve]
+    in_place: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """A sample that was judged otherwise before."""
+
+    series: str
+    question_id: str
+    trajectory_id: str
+    answer: str | None
+    reference: str
+    recorded: Outcome
+    verdict: Outcome
+    reason: str | None
+
+
+def short_name(source: str) -> str:
+    """How a source of questions or samples is called in tables."""
+    name, _, file = source.partition("@")
+    if file and "/" not in name:
+        return name
+    if source.startswith("gym:"):
+        return source.removeprefix("gym:").partition("?")[0]
+    if source.startswith("hf:"):
+        return source.removeprefix("hf:")
+    return Path(source).name if Path(source).is_dir() else Path(source).stem
+
+
+def read(source: str, known: Known, *, limit: int | None, out: Path) -> Samples:
+    """The samples of a file or run folder; a run's own questions are added to ``known``.
+
+    Without any known questions a file's rows are taken as they are. ``limit`` takes the first N questions met.
+    """
+    from innerloop.rollout.given import from_file
+
+    path = Path(source)
+    curves: list[Curve] = []
+    if path.is_dir():
+        run = Run.open(path)
+        asked = (run.manifest["stages"].get("rollout") or {}).get("configuration", {}).get("questions")
+        known.add(run.questions(), short_name(asked) if isinstance(asked, str) else None)
+        found = [trajectory for trajectory in run.trajectories() if not trajectory.source.is_control]
+        found = [trajectory for trajectory in found if trajectory.source is not Source.SOLUTION]
+        curves = run.curves()
+    else:
+        found = from_file(path, list(known.questions.values()) or None, text_needed=False)
+        doubled = Counter((t.question_id, t.mode, t.model, t.sample) for t in found)
+        if more := sum(count - 1 for count in doubled.values()):
+            log.warning("%s: %d rows repeat another's question, model and sample number; all are counted", path, more)
+    if limit is not None:
+        first = set(list(dict.fromkeys(trajectory.question_id for trajectory in found))[:limit])
+        found = [trajectory for trajectory in found if trajectory.question_id in first]
+    if not found:
+        raise InputError(f"{source}: holds no samples to score; sample some with rollout, or give another source")
+    in_place = path.is_dir() and path.resolve() == out.resolve()
+    return Samples(name=short_name(source), trajectories=found, curves=curves, in_place=in_place)
+
+
+def split(samples: Samples, *, by_model: bool) -> dict[str, list[Trajectory]]:
+    """The series of a source: modes are never thrown together; models only where ``by_model`` is not asked for."""
+    modes = {trajectory.mode for trajectory in samples.trajectories}
+    found: dict[str, list[Trajectory]] = {}
+    for trajectory in samples.trajectories:
+        name = (trajectory.model or "unnamed model") if by_model else samples.name
+        found.setdefault(f"{name} {trajectory.mode}" if len(modes) > 1 else name, []).append(trajectory)
+    return found
+
+
+def judge(
+    run: Run, series: str, trajectories: Sequence[Trajectory], known: Known, *, redo: bool, in_place: bool
+) -> list[Trajectory]:
+    """The samples with verdicts: those that have none (with ``redo`` all) are judged, where their question is known.
+
+    What is judged is written to the run folder as it comes, under ids that begin with the series' name, and is taken
+    from there by the next start.
+    """
+    from innerloop.evaluate.verify import Verifier
+
+    stored = {} if in_place and redo else {trajectory.id: trajectory for trajectory in run.trajectories()}
+    named = {t.id: t.id if in_place else f"{series}/{t.id}" for t in trajectories}
+    result: dict[str, Trajectory] = {}
+    missing = []
+    for trajectory in trajectories:
+        needed = (redo or trajectory.outcome is None) and trajectory.status is not Status.ERROR
+        before = stored.get(named[trajectory.id]) if needed else None
+        if before is not None and (before.text, before.final) == (trajectory.text, trajectory.final):
+            result[trajectory.id] = replace(before, id=trajectory.id)
+        elif needed and trajectory.question_id in known.questions:
+            missing.append(trajectory)
+        else:
+            reason = trajectory.outcome_reason or (None if trajectory.outcome else "no verdict is recorded")
+            result[trajectory.id] = replace(
+                trajectory, outcome=trajectory.outcome or Outcome.UNDECIDED, outcome_reason=reason
+            )
+    new_ids = {t.question_id for t in trajectories} & known.questions.keys()
+    write_questions(run, missing_questions(run, [known.questions[name] for name in sorted(new_ids)]))
+    kept = [t for t in result.values() if t.text and t.question_id in known.questions and named[t.id] not in stored]
+    with (
+        Verifier() as verifier,
+        progress(f"judging {series}", len(missing), "answers") as shown_progress,
+        Shards(run, "trajectories", Trajectory) as shards,
+    ):
+        if not in_place:
+            shards.add(*(replace(trajectory, id=named[trajectory.id]) for trajectory in kept))
+        for start in range(0, len(missing), _CHUNK):
+            chunk = _judged(missing[start : start + _CHUNK], known.questions, verifier)
+            result |= {trajectory.id: trajectory for trajectory in chunk}
+            shards.add(*(replace(trajectory, id=named[trajectory.id]) for trajectory in chunk))
+            shown_progress.advance(len(chunk))
+    return [result[trajectory.id] for trajectory in trajectories]
+
+
+def _judged(
+    trajectories: Sequence[Trajectory], questions: Mapping[str, Question], verifier: Verifier
+) -> list[Trajectory]:
+    """Every sample with a new verdict. One without a final answer is wrong here: it was asked for one."""
+    from innerloop.evaluate.verify import Attempt
+
+    attempts = [Attempt(question=questions[t.question_id], text=shown(t), status=t.status) for t in trajectories]
+    return [
+        replace(
+            trajectory,
+            outcome=verdict.outcome,
+            outcome_reason=verdict.reason,
+            answer=trajectory.answer or verdict.answer,
+        )
+        for trajectory, verdict in zip(trajectories, verifier.verify(attempts), strict=True)
+    ]
+
+
+def disagreements(
+    series: str, recorded: Sequence[Trajectory], judged: Sequence[Trajectory], known: Known
+) -> tuple[int, list[Disagreement]]:
+    """How many samples have a recorded verdict, and those where ours is another."""
+    pairs = [(old, new) for old, new in zip(recorded, judged, strict=True) if old.outcome is not None]
+    return len(pairs), [
+        Disagreement(
+            series=series,
+            question_id=new.question_id,
+            trajectory_id=new.id,
+            answer=new.answer,
+            reference=known.questions[new.question_id].answer,
+            recorded=old.outcome,
+            verdict=new.outcome or Outcome.UNDECIDED,
+            reason=new.outcome_reason,
+        )
+        for old, new in pairs
+        if old.outcome is not None and old.outcome is not new.outcome
+    ]
