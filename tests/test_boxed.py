@@ -46,6 +46,13 @@ def test_a_box_knows_its_place():
     assert text[box.start : box.end] == r"\boxed{c}"
 
 
+def test_boxes_in_boxes_in_boxes_take_no_longer_than_their_length():
+    start = time.perf_counter()
+    deep = r"\boxed{ " * 12_000 + "9" + " }" * 12_000
+    assert last_boxed(deep) == "9"
+    assert time.perf_counter() - start < 2
+
+
 def test_many_unclosed_boxes_take_no_longer_than_their_length():
     start = time.perf_counter()
     assert last_boxed("\\boxed{" * 100_000) is None

@@ -8,13 +8,23 @@ from dataclasses import dataclass
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)\s+(?P<bare>[^\s\\${}]+)|\\[\\{}]|[{}]")
 
 
+_SPACE = re.compile(r"\s*")
+
+
 @dataclass(frozen=True)
 class Box:
-    """One closed box: its place in the text, and what it holds, without space around it."""
+    """One closed box: its place in the text, and the place of what it holds."""
 
+    text: str
     start: int
     end: int
-    content: str
+    inner_start: int
+    inner_end: int
+
+    @property
+    def content(self) -> str:
+        """What it holds, without space around it."""
+        return self.text[self.inner_start : self.inner_end].strip()
 
 
 def boxes(text: str) -> list[Box]:
@@ -28,22 +38,32 @@ def boxes(text: str) -> list[Box]:
     for token in _TOKEN.finditer(text):
         mark = token.group()
         if token["bare"] is not None:
-            found.append(Box(token.start(), token.end(), token["bare"]))
+            found.append(Box(text, token.start(), token.end(), *token.span("bare")))
         elif mark == "}":
             start = opened.pop() if opened else None
-            if start is not None and start.group() != "{":
-                found.append(Box(start.start(), token.end(), text[start.end() : token.start()].strip()))
+            if start is not None and start.group() != "{" and _after_space(text, start.end()) < token.start():
+                found.append(Box(text, start.start(), token.end(), start.end(), token.start()))
         elif mark.endswith("{") and mark != r"\{":
             opened.append(token)
-    return [box for box in found if box.content]
+    return found
 
 
 def last_boxed(text: str) -> str | None:
     r"""What the last closed box holds, unwrapped where that is a box again; None without one."""
-    found = boxes(text)
-    if not found:
-        return None
-    content = found[-1].content
-    inner = boxes(content)
-    whole = inner and inner[-1].start == 0 and inner[-1].end == len(content)
-    return last_boxed(content) if whole else content
+    box: Box | None = None
+    for outer in reversed(boxes(text)):  # a box that fills the one around it ends just before that one
+        if box is not None and not _fills(outer, box):
+            break
+        box = outer
+    return box.content if box is not None else None
+
+
+def _fills(inner: Box, outer: Box) -> bool:
+    begins = _after_space(outer.text, outer.inner_start) == inner.start
+    return begins and _after_space(outer.text, inner.end) >= outer.inner_end
+
+
+def _after_space(text: str, place: int) -> int:
+    match = _SPACE.match(text, place)
+    assert match is not None
+    return match.end()

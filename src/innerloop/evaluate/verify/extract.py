@@ -82,7 +82,7 @@ def extract_answer(
 
 
 def _marked(text: str) -> str | None:
-    marks = [(box.end, box.content) for box in boxes(text)]
+    marks = [(box.end, box.content) for box in boxes(text)[-1:]]
     marks += [(tag.end(), tag.group(1).strip()) for tag in _TAG.finditer(text)]
     hashes = ((line.end(), line["answer"].strip()) for line in _HASHES.finditer(text))
     marks += [(end, answer) for end, answer in hashes if re.fullmatch(_NUMBER, answer)]
