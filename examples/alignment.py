@@ -47,6 +47,7 @@ def spelled(questions: Sequence[innerloop.Question], out: Path) -> Path:
     rows = [
         {
             "question_id": question.id,
+            "answer": question.answer,
             "text": f"The letters of the word are {', '.join(reversed(question.answer))}. "
             f"Backwards they are {', '.join(question.answer)}. Together that is {question.answer}.",
         }
@@ -104,13 +105,13 @@ def table(rows: Sequence[AlignmentRow], prefix: str = "") -> str:
         "z": "z",
     }
     lines = [
-        "| trajectories | questions | points | " + " | ".join(columns.values()) + " |",
-        "| --- | --: | --: |" + " --: |" * len(columns),
+        "| trajectories | points | " + " | ".join(columns.values()) + " |",
+        "| --- | --: |" + " --: |" * len(columns),
     ]
     for row in rows:
         label = row.group + (", untrained model" if row.untrained else "")
         cells = [shown(getattr(row, prefix + name)) for name in columns]
-        lines.append(f"| {label} | {row.questions} | {row.points} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label} | {getattr(row, prefix + 'correlation').values} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -134,7 +135,7 @@ def losses_table(run: Path) -> str:
     for record in {record.id: record for record in store.updates()}.values():  # the last position of each
         ends.setdefault((record.untrained, labels[record.trajectory_id]), []).append(record)
     lines = [
-        "| trajectories | loss without | at θ | at θ'ₙ | size ‖Δ‖/‖θ‖ | cos(Δ, −g) | largest residual |",
+        "| trajectories | n | loss at θ | at θ'ₙ | size ‖Δ‖/‖θ‖ | cos(Δ, −g) | largest residual |",
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
     for (untrained, label), records in sorted(ends.items(), key=lambda item: item[0][0]):
@@ -145,7 +146,7 @@ def losses_table(run: Path) -> str:
             f"| {100 * median(r.relative for r in records):.1f} % | {fmean(cosines):+.4f} "
             f"| {max(r.residual for r in records):.0e} |"
         )
-    return "\n".join(lines).replace("loss without", "n")
+    return "\n".join(lines)
 
 
 def figure(runs: dict[str, Path], path: Path) -> None:
@@ -177,6 +178,7 @@ def figure(runs: dict[str, Path], path: Path) -> None:
     drawn.savefig(path, metadata={"Date": None})
 
 
+_HEADINGS = {"From θ": "", "Step by step": "step_", "Layer-causal gradient": "causal_"}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -199,7 +201,7 @@ def main() -> None:
     for title, result in results.items():
         rows = [row for row in result.alignment if isinstance(row, AlignmentRow)]
         print(f"\n## {title}\n\n{losses_table(result.run)}\n")
-        for heading, prefix in (("From θ", ""), ("Step by step", "step_"), ("Layer-causal gradient", "causal_")):
+        for heading, prefix in _HEADINGS.items():
             print(f"\n### {heading}\n\n{table(rows, prefix)}")
 
 
