@@ -15,7 +15,7 @@ from scipy import stats
 from innerloop.evaluate.compare import clusters_of, differences, holm, permutation_p
 from innerloop.evaluate.measures import measures
 from innerloop.evaluate.resample import intervals
-from innerloop.evaluate.statistics import mean_interval
+from innerloop.evaluate.statistics import expanded_level
 from innerloop.schema import Score
 
 
@@ -28,14 +28,33 @@ def score(question: int, right: int, n: int = 8, **more: object) -> Score:
 # Intervals
 
 
+def scipys(values: np.ndarray) -> tuple[float, float]:
+    found = stats.bootstrap(
+        (values,), np.mean, confidence_level=expanded_level(0.95, len(values)), method="BCa", n_resamples=9999, rng=1
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
 def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     draw = np.random.default_rng(0)
-    values = np.column_stack([draw.random(40), draw.random(40) ** 3, draw.random(40) - 0.5])
+    values = np.column_stack([draw.random(40), draw.random(40) ** 6, 1 - draw.random(40) ** 9])
     for column, found in enumerate(intervals(values)):
-        other = mean_interval({str(i): [value] for i, value in enumerate(values[:, column])})
-        assert found.mean == pytest.approx(other.mean, abs=1e-12)
-        assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=0.015)
+        low, high = scipys(values[:, column])
+        assert found.mean == pytest.approx(values[:, column].mean(), abs=1e-12)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.04 * (high - low))
         assert found.questions == 40
+    skewed = intervals(values)[2]
+    assert skewed.mean - skewed.low > 1.3 * (skewed.high - skewed.mean), "it reaches further to where the tail is"
+
+
+def test_a_few_odd_questions_do_not_rule_out_others() -> None:
+    values = np.append(np.ones(48), [0.5, 0.75])[:, None]
+    (found,) = intervals(values)
+    assert found.low < scipys(values[:, 0])[0] < found.mean < found.high <= 1
+    assert "but 2 score the same" in (found.reason or "")
+    binomial = stats.binomtest(49, 50).proportion_ci(0.95, method="exact")
+    (one,) = intervals(np.append(np.ones(49), [0.0])[:, None])
+    assert (one.low, one.high) == pytest.approx((binomial.low, binomial.high), abs=0.03)
 
 
 def test_a_cluster_counts_once() -> None:
@@ -50,8 +69,9 @@ def test_a_cluster_counts_once() -> None:
 
 
 def test_clusters_of_different_sizes_keep_the_mean_over_questions() -> None:
-    values = np.array([[1.0], [1.0], [1.0], [0.0], [0.5]])
-    (found,) = intervals(values, ["a", "a", "a", "b", "c"])
+    values = np.array([[1.0], [1.0], [1.0], [0.0], [0.5]] * 3)
+    names = [f"{name}{i}" for i in range(3) for name in "aaabc"]
+    (found,) = intervals(values, names)
     assert found.mean == pytest.approx(0.7)
     assert found.low < 0.7 < found.high
 

@@ -1,13 +1,18 @@
 """Intervals of many means at once, by drawing questions again; clusters of questions where they share a template.
 
-The same expanded percentile bootstrap as in `innerloop.evaluate.statistics`, for a whole table: one set of draws serves
-all columns, so that a table of a hundred numbers over 500 questions takes a second. Undefined values (NaN) are left out
-of their column. With clusters, whole clusters are drawn, and the mean stays the mean over questions.
+One set of draws serves all columns, so that a table of a hundred numbers over 500 questions takes seconds. Undefined
+values (NaN) are left out of their column. With clusters whole clusters are drawn; the mean stays that over questions.
 
-Scores between 0 and 1 that are the same for every question have a bootstrap interval of width zero, which is no
-uncertainty at all: 0 of 30 does not prove 0. There the exact bound is taken: with m clusters, other values may have
-up to the share 1 − (α/2)^(1/m) of the weight and not have been seen (Clopper and Pearson 1934 for shares). The same
-holds for differences between such scores, which lie between −1 and 1.
+Scores are often skewed: most questions at 0 or 1, a few in between. So the interval is Efron's BCa (1987), at levels
+expanded for few questions as in `innerloop.evaluate.statistics` (Hesterberg 2015); ``benchmarks/coverage.py`` shows how
+often it holds the truth. No bootstrap knows of what was not seen, though: 0 of 30 does not prove 0.
+
+- Where every question scores the same, the exact bound is taken: with m questions other values may have up to the share
+  1 − (α/2)^(1/m) of the weight and not have been met (Clopper and Pearson 1934 for shares).
+- Where all but a few score the same (five, and a quarter of all, at most), half a question at each end of the range is
+  put among those to draw from, and the interval reaches as far as either way says.
+
+Both hold for differences too, which lie between −1 and 1.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 9999
 _BATCH = 1000  # draws held in memory at once
+_FEW = 5  # questions that score otherwise than all others: no bootstrap can tell from them what else there may be
 
 
 def intervals(
@@ -44,41 +50,73 @@ def intervals(
     column lies (None: anywhere), by default between 0 and 1.
     """
     values = np.asarray(values, dtype=np.float64)
-    questions, columns = values.shape
     sums, counts = _by_cluster(values, clusters)
-    means = _ratio(sums.sum(axis=0), counts.sum(axis=0))
-    seen = (counts > 0).sum(axis=0)
     drawn = _draw(sums, counts, resamples, seed) if len(sums) >= 2 else None
+    what = "questions" if clusters is None else "clusters of questions"
     found = []
-    for column in range(columns):
+    for column in range(values.shape[1]):
         own = values[~np.isnan(values[:, column]), column]
+        sum_, count = (part[counts[:, column] > 0, column] for part in (sums, counts))
+        span = (0.0, 1.0) if ranges is None else ranges[column]
         low = high = math.nan
         reason = None
-        if drawn is None or seen[column] < 2:
-            what = "questions" if clusters is None else "clusters of questions"
-            reason = f"an interval needs at least 2 {what}, there are {int(seen[column])}"
-        elif (own == own[0]).all() and (span := (0.0, 1.0) if ranges is None else ranges[column]) is not None:
-            unseen = 1 - ((1 - level) / 2) ** (1 / int(seen[column]))
+        odd = len(sum_) - np.unique(sum_ / count, return_counts=True)[1].max(initial=0)
+        if drawn is None or len(sum_) < 2:
+            reason = f"an interval needs at least 2 {what}, there are {len(sum_)}"
+        elif odd == 0 and span is not None:
+            unseen = 1 - ((1 - level) / 2) ** (1 / len(sum_))
             low, high = (float(own[0] + unseen * (end - own[0])) for end in span)
-            reason = "every question scores the same: the exact bound on what was not seen"
+            reason = f"all {what} score the same: the exact bound on what was not seen"
+        elif odd <= min(_FEW, len(sum_) // 4) and span is not None:
+            ends = _with_ends(sum_, count, span, level, resamples, seed), _bca(drawn[:, column], sum_, count, level)
+            low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+            reason = f"all {what} but {odd} score the same: half a question at each end is added to the draws"
         else:
-            outside = (1 - expanded_level(level, int(seen[column]))) / 2
-            low, high = (float(bound) for bound in np.nanquantile(drawn[:, column], [outside, 1 - outside]))
-        left_out = questions - len(own)
+            low, high = _bca(drawn[:, column], sum_, count, level)
+        left_out = len(values) - len(own)
         if left_out:
             reason = "; ".join(filter(None, (reason, f"questions without a value left out: {left_out}")))
+        mean = float(sum_.sum() / count.sum()) if len(own) else math.nan
         found.append(
-            Interval(
-                mean=float(means[column]),
-                low=low,
-                high=high,
-                questions=len(own),
-                values=len(own),
-                level=level,
-                reason=reason,
-            )
+            Interval(mean=mean, low=low, high=high, questions=len(own), values=len(own), level=level, reason=reason)
         )
     return found
+
+
+def _bca(drawn: Floats, sums: Floats, counts: Floats, level: float) -> tuple[float, float]:
+    """Efron's interval: percentiles moved for the bias of the draws and for the skewness (by leaving clusters out)."""
+    from scipy import stats
+
+    total, questions = sums.sum(), counts.sum()
+    if (sums / counts == total / questions).all():
+        return float(total / questions), float(total / questions)
+    drawn = drawn[~np.isnan(drawn)]
+    mean = total / questions
+    rounding = 1e-12 * (1 + abs(mean))
+    below = ((drawn < mean - rounding).mean() + (drawn <= mean + rounding).mean()) / 2
+    left = _ratio(total - sums, questions - counts)
+    away = left.mean() - left
+    skew = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
+    outside = (1 - expanded_level(level, len(sums))) / 2
+    bias = stats.norm.ppf(below)
+    ends = []
+    for share in (outside, 1 - outside):
+        z = bias + stats.norm.ppf(share)
+        ends.append(stats.norm.cdf(bias + z / (1 - skew * z)))
+    low, high = np.quantile(drawn, ends)
+    return float(low), float(high)
+
+
+def _with_ends(
+    sums: Floats, counts: Floats, span: tuple[float, float], level: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Percentiles of draws to which half a question at each end of the range belongs."""
+    chance = np.append(np.ones(len(sums)), [0.5, 0.5]) / (len(sums) + 1)
+    times = np.random.default_rng(seed).multinomial(len(sums), chance, size=resamples)
+    drawn = (times @ np.append(sums, span)) / (times @ np.append(counts, [1.0, 1.0]))
+    outside = (1 - expanded_level(level, len(sums))) / 2
+    low, high = np.quantile(drawn, [outside, 1 - outside])
+    return float(low), float(high)
 
 
 def _by_cluster(values: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:

@@ -272,7 +272,7 @@ def _score(
 def _notes(settings: EvalSettings, compared: bool) -> list[str]:
     notes = [
         "Per cent [95 % interval]: bootstrap over questions (over templates where questions share one), "
-        "9,999 draws, expanded percentiles (Hesterberg 2015)."
+        "9,999 draws, BCa at expanded levels; exact where no question differs."
     ]
     if compared:
         notes.append(
