@@ -41,12 +41,13 @@ def judge(question: Question, shown: str, *, complete: bool) -> Verdict | Progra
         return Verdict(outcome=Outcome.UNDECIDED, reason="the question has no unit tests (field tests)")
     entry = parts.get("entry_point")
     entry = entry if isinstance(entry, str) and entry.isidentifier() else None
-    code, cut = find(shown, {entry} if entry else set(_CALLED.findall(tests)) - _BUILTIN, complete=complete)
+    setup = str(parts.get("setup") or "")
+    names = {entry} if entry else set(_CALLED.findall(f"{setup}\n{tests}")) - _BUILTIN
+    code, cut = find(shown, names, complete=complete)
     if code is None:
         reason = "no code" if complete else "truncated before the code was complete"
         return Verdict(outcome=Outcome.WRONG, reason=reason)
-    setup = parts.get("setup")
-    tail = "\n".join(part for part in (setup, tests, f"check({entry})" if entry else None) if isinstance(part, str))
+    tail = "\n".join((setup, tests, f"check({entry})" if entry else ""))
     heads = _completed(question.question, code) if entry else [code]
     if cut is not None:  # a body that runs on: as much of it as belongs to the function
         heads += _completed(question.question, cut) if entry else [cut]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from typing import Any
 
 from innerloop.evaluate.verify.job import Job, Reply
@@ -49,15 +50,20 @@ def run(payload: dict[str, str]) -> Reply:
     if not read:
         return Reply(outcome="undecided", reason="the reference answer is no Python literal")
     answer = payload["answer"]
-    for text in dict.fromkeys((answer, _FRONT.sub("", answer, count=1), plain(answer))):
-        given, read = _value(text)
-        if read:
-            return Reply(outcome="right" if given == reference else "wrong")
-    return Reply(outcome="wrong", reason="the final answer is no Python literal")
+    given, read = _value(answer, strict=True)
+    # LaTeX's escapes are not Python's: what holds one can be meant in several ways
+    others = () if read else (answer, _FRONT.sub("", answer, count=1), plain(answer))
+    readings = [(given, read), *map(_value, dict.fromkeys(others))]
+    if not any(read for _, read in readings):
+        return Reply(outcome="wrong", reason="the final answer is no Python literal")
+    return Reply(outcome="right" if any(read and value == reference for value, read in readings) else "wrong")
 
 
-def _value(text: str) -> tuple[Any, bool]:
+def _value(text: str, *, strict: bool = False) -> tuple[Any, bool]:
+    """The value and whether there is one; ``strict`` refuses a backslash that Python lets stand with a warning."""
     try:
-        return ast.literal_eval(text.strip()), True
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error" if strict else "ignore")
+            return ast.literal_eval(text.strip()), True
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, Warning):
         return None, False

@@ -97,6 +97,8 @@ def _unit(text: str) -> Any:
     """pint's unit, or None for one that it does not know."""
     for old, new in _WORDS:
         text = text.replace(old, new)
+    if re.search(r"\d|\^|\*\*", _POWER.sub("", text)):  # a power of a power, which nobody writes in a unit
+        return None
     text = _POWER.sub(r"**\1", text)
     for attempt in (text, text.lower()):
         try:
