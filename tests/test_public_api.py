@@ -52,8 +52,10 @@ PUBLIC = [
 COMMON = (
     "questions limit seed model dtype device threads instruction think_start think_end trust_remote_code out json debug"
 )
+OUTPUT = "out json debug"
+ENGINE = "engine batch_size concurrency server server_model api key_env timeout retries requests_per_minute"
 FIELDS = {
-    "rollout": f"{COMMON} samples mode temperature top_p top_k max_tokens engine batch_size",
+    "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} samples mode temperature top_p top_k max_tokens",
     "probe": f"{COMMON} trajectories controls controls_of suffix every candidates method memory",
     "update": (
         f"{COMMON} trajectories controls controls_of suffix "

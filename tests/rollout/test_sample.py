@@ -16,6 +16,7 @@ class Speaker:
     """A model without a model: bytes for tokens, and R1's habit of opening the thinking part in the prompt."""
 
     think_start = "<think>"
+    think_end = "</think>"
 
     def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
         ends = {Mode.PLAIN: "", Mode.THINKING: "<think>\n", Mode.NO_THINKING: "<think>\n</think>\n"}

@@ -75,10 +75,11 @@ class Request:
 class Completion:
     """What an engine made of one request.
 
-    ``token_ids`` are all tokens that the model produced, an end token included; ``text`` is their decoded text
-    without the end token. ``logprob`` is the sum of their log-probabilities in nats under the model at temperature 1,
-    nothing cut off (``None`` where the engine cannot tell). ``reason`` says why a completion is truncated or an error;
-    an error keeps whatever tokens it had got to.
+    ``token_ids`` are all tokens that the model produced, an end token included, none where the engine does not tell
+    them; ``tokens`` is then how many there were, as far as the engine says. ``text`` is their decoded text without
+    the end token. ``logprob`` is the sum of their log-probabilities in nats under the model at temperature 1, nothing
+    cut off (``None`` where the engine cannot tell). ``reason`` says why a completion is truncated or an error, and what
+    is odd about a complete one (a refusal, an empty answer); an error keeps whatever tokens it had got to.
     """
 
     id: str
@@ -88,12 +89,18 @@ class Completion:
     reason: str | None = None
     logprob: float | None = None
     seed: int | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.status is Status.ERROR and not self.reason:
             raise InputError(f"completion {self.id!r} is an error without a reason: engines must say what went wrong")
         if self.logprob is not None and not self.logprob <= 1e-3:  # also catches NaN; rounding may pass 0 by a hair
             raise InputError(f"completion {self.id!r} has log-probability {self.logprob}: it must be 0 or less")
+
+
+def fold_seed(seed: int) -> int:
+    """A request's seed in 31 bits: every other engine takes these, and to none of them do they mean "at random"."""
+    return (seed ^ (seed >> 32)) & 0x7FFFFFFF
 
 
 class Engine(Protocol):
@@ -108,6 +115,7 @@ class Engine(Protocol):
         """One completion per request, each as soon as it is done, in any order.
 
         A request that fails gives a completion with status ``error``; it neither raises nor disturbs the others.
+        Only an engine that is gone as a whole raises (``ConnectionError``).
         A completion depends on its request and ``sampling`` alone, not on its neighbours; each engine's docstring
         says how far this holds in the last bits.
         """

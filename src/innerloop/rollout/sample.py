@@ -25,6 +25,11 @@ class Speaker(Protocol):
         """The opening thinking delimiter."""
         ...
 
+    @property
+    def think_end(self) -> str:
+        """The closing one."""
+        ...
+
     def prompt(self, question: str, *, mode: Mode = ...) -> list[int]:
         """Token ids of everything before the trajectory."""
         ...
@@ -123,10 +128,18 @@ def to_trajectory(completion: Completion, planned: Planned, model: Speaker, engi
         status=completion.status,
         reason=completion.reason,
         token_ids=completion.token_ids or None,
-        tokens=len(completion.token_ids) if completion.token_ids or completion.status is not Status.ERROR else None,
+        tokens=_count(completion),
         logprob=completion.logprob,
         seed=planned.request.seed,
     )
+
+
+def _count(completion: Completion) -> int | None:
+    """Tokens that were produced; ``None`` where nobody knows."""
+    if completion.token_ids or completion.tokens is None:
+        known = completion.token_ids or not (completion.text or completion.status is Status.ERROR)
+        return len(completion.token_ids) if known else None
+    return completion.tokens
 
 
 def before_box(text: str) -> str:

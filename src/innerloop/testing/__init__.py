@@ -1,9 +1,21 @@
-"""Fakes for tests, ours and yours: tiny random models of every architecture, a byte tokenizer, a scripted engine."""
+"""Fakes for tests, ours and yours: tiny random models, a byte tokenizer, a scripted engine, a scripted server."""
 
 from __future__ import annotations
 
 from innerloop.testing.byte_tokenizer import byte_tokenizer
 from innerloop.testing.engine import ScriptedEngine
+from innerloop.testing.server import Asked, Reply, ScriptedServer, serving
 from innerloop.testing.tiny import ARCHITECTURES, Architecture, save_tiny, tiny
 
-__all__ = ["ARCHITECTURES", "Architecture", "ScriptedEngine", "byte_tokenizer", "save_tiny", "tiny"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Asked",
+    "Reply",
+    "ScriptedEngine",
+    "ScriptedServer",
+    "byte_tokenizer",
+    "save_tiny",
+    "serving",
+    "tiny",
+]

@@ -14,13 +14,12 @@ from innerloop.progress import progress
 from innerloop.rollout.engine import Sampling
 from innerloop.schema import Mode, Outcome, Question, Status, Trajectory
 from innerloop.store import Run
+from innerloop.verbs.engine_settings import EngineSettings
 from innerloop.verbs.shared import (
     QUESTION_SOURCES,
-    InputSettings,
     OutputSettings,
     Shards,
     about,
-    at_least,
     configuration,
     free_fields,
     missing_questions,
@@ -31,7 +30,8 @@ from innerloop.verbs.trajectories import judged
 
 if TYPE_CHECKING:
     from innerloop.evaluate.statistics import Interval
-    from innerloop.models import LoadedModel
+    from innerloop.rollout.engine import Engine
+    from innerloop.rollout.sample import Speaker
 
 log = logging.getLogger("innerloop")
 
@@ -39,7 +39,7 @@ _DEFAULTS = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutSettings(OutputSettings, InputSettings):
+class RolloutSettings(OutputSettings, EngineSettings):
     """Which questions to put to which model, and how to sample."""
 
     questions: str = field(metadata=about(QUESTION_SOURCES))
@@ -51,14 +51,9 @@ class RolloutSettings(OutputSettings, InputSettings):
     top_p: float = field(default=_DEFAULTS.top_p, metadata=about("Sample from the likeliest tokens with this mass."))
     top_k: int = field(default=_DEFAULTS.top_k, metadata=about("Sample from the K likeliest tokens; 0: from all."))
     max_tokens: int = field(default=_DEFAULTS.max_tokens, metadata=about("Length at which a trajectory is cut off."))
-    engine: Literal["transformers"] = field(default="transformers", metadata=about("What generates."))
-    batch_size: int | None = field(
-        default=None, metadata=about("Trajectories at once at most; by default 16 on a CPU, 128 on a GPU.", free=True)
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("batch_size", self.batch_size, 1)
         if not self.mode:
             raise InputError("--mode: nothing given; name plain, thinking or no-thinking")
         self.sampling()
@@ -125,10 +120,9 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
         done = {trajectory.id for trajectory in run.trajectories() if trajectory.status is not Status.ERROR}
         missing = len([name for name in wanted if name not in done])
         if missing:
-            loaded = settings.load()
-            run.record_model(loaded.describe())
+            opened = settings.open_engine(run, settings.sampling())
             write_questions(run, new_questions)  # not before the model is there: a misspelt name leaves no folder
-            _sample(run, settings, loaded, questions, modes=modes, done=done)
+            _sample(run, opened, questions, settings.sampling(), modes=modes, done=done)
         else:
             write_questions(run, new_questions)
             log.info("nothing to do: %s holds all %d trajectories of this command", out, len(wanted))
@@ -146,9 +140,9 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
 
 def _sample(
     run: Run,
-    settings: RolloutSettings,
-    loaded: LoadedModel,
+    opened: tuple[Engine, Speaker],
     questions: Sequence[Question],
+    sampling: Sampling,
     *,
     modes: Sequence[Mode],
     done: set[str],
@@ -156,18 +150,16 @@ def _sample(
     """Sample what is missing, and write it judged, as it comes."""
     from innerloop.evaluate.verify import DELIMITERS, Verifier
     from innerloop.rollout.sample import plan, sample
-    from innerloop.rollout.transformers_engine import TransformersEngine
 
-    engine = TransformersEngine(loaded, batch_size=settings.batch_size)
-    sampling = settings.sampling()
-    planned = plan(questions, loaded, sampling, modes=modes, done=done)
+    engine, speaker = opened
+    planned = plan(questions, speaker, sampling, modes=modes, done=done)
     tokens = 0
     with (
-        Verifier(delimiters=(*DELIMITERS, (loaded.think_start, loaded.think_end))) as verifier,
+        Verifier(delimiters=(*DELIMITERS, (speaker.think_start, speaker.think_end))) as verifier,
         progress("sampling", len(planned), "trajectories") as shown,
         Shards(run, "trajectories", Trajectory, finish=lambda batch: judged(batch, questions, verifier)) as shards,
     ):
-        for trajectory in sample(engine, loaded, planned, sampling):
+        for trajectory in sample(engine, speaker, planned, sampling):
             shards.add(trajectory)
             tokens += trajectory.tokens or 0
             shown.advance(1, f"{tokens} tokens")

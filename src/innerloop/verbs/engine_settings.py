@@ -1,0 +1,168 @@
+"""Which engine samples, and its own options: shared by the verbs that sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from innerloop.errors import InputError
+from innerloop.rollout.engines import LLAMACPP, SERVER, TAKERS, able, choose
+from innerloop.store import Run
+from innerloop.verbs.shared import InputSettings, about, at_least
+
+if TYPE_CHECKING:
+    from innerloop.rollout.engine import Engine, Sampling
+    from innerloop.rollout.sample import Speaker
+
+log = logging.getLogger("innerloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings(InputSettings):
+    """What generates. ``None`` takes the engine's own default; an option that an engine has no use for is refused."""
+
+    engine: Literal["transformers", "llamacpp", "server", "auto"] = field(
+        default="transformers",
+        metadata=about(
+            "What generates: transformers; llamacpp (GGUF files, fast on a CPU); server (OpenAI-compatible, see "
+            "--server); auto: the fastest that is installed and fits the model and the options."
+        ),
+    )
+    batch_size: int | None = field(
+        default=None,
+        metadata=about("transformers: trajectories at once at most; by default 16 on a CPU, 128 on a GPU.", free=True),
+    )
+    concurrency: int | None = field(
+        default=None,
+        metadata=about("llamacpp, server: requests at once at most; by default 16 and 32.", free=True),
+    )
+    server: str | None = field(
+        default=None,
+        metadata=about("Address of the server, such as http://localhost:8000/v1; without a path, /v1.", free=True),
+    )
+    server_model: str | None = field(
+        default=None, metadata=about("server: what it calls the model; by default as --model, or its only one.")
+    )
+    api: Literal["auto", "tokens", "text", "chat"] = field(
+        default="auto",
+        metadata=about(
+            "server: how prompts go there: as token ids, as text, or the bare question for the server's chat template; "
+            "auto: the first of these that the server takes and tokenises as --model does."
+        ),
+    )
+    key_env: str | None = field(
+        default=None,
+        metadata=about("server: environment variable with its key; by default INNERLOOP_API_KEY, if set.", free=True),
+    )
+    timeout: float | None = field(
+        default=None,
+        metadata=about("server: seconds without a token until a request is tried again; by default 600.", free=True),
+    )
+    retries: int | None = field(
+        default=None,
+        metadata=about(
+            "server: times that a failed request is tried again; by default 8, in about 3 minutes.", free=True
+        ),
+    )
+    requests_per_minute: float | None = field(
+        default=None, metadata=about("server: requests started in a minute at most; by default no limit.", free=True)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("batch_size", self.batch_size, 1)
+        at_least("concurrency", self.concurrency, 1)
+        more_than_zero("timeout", self.timeout)
+        at_least("retries", self.retries, 0)
+        more_than_zero("requests_per_minute", self.requests_per_minute)
+        able(self.engine, self._given())
+        if self.server is not None:
+            from innerloop.rollout.server_address import base_address
+
+            base_address(self.server)
+
+    def _given(self) -> list[str]:
+        """The engines' options that are not as they are by default."""
+        defaults = {entry.name: entry.default for entry in dataclasses.fields(self)}
+        return [name for name in TAKERS if getattr(self, name) != defaults[name]]
+
+    def open_engine(self, run: Run, sampling: Sampling) -> tuple[Engine, Speaker]:
+        """The engine, and what makes prompts for it and reads what it says; recorded in the run's manifest.
+
+        This is the slow step: call it only when there is work to do. A run goes on with the engine that it began with.
+        """
+        name = self._choose(run)
+        if name == SERVER:
+            engine, speaker, description = self._server(run, sampling)
+        elif name == LLAMACPP:
+            engine, speaker, description = self._llamacpp()
+        else:
+            engine, speaker, description = self._transformers()
+        run.record_model(description)
+        run.note("engine", name)
+        if name == SERVER:
+            run.note("api", description["api"])
+        return engine, speaker
+
+    def _choose(self, run: Run) -> str:
+        among = able(self.engine, self._given())
+        if self.engine != "auto":
+            return self.engine
+        began = run.noted("engine")
+        name, why = (began, "this run began with it") if began in among else choose(self.model, among)
+        log.info("engine: %s (%s)", name, why)
+        return name
+
+    def _transformers(self) -> tuple[Engine, Speaker, dict[str, Any]]:
+        from innerloop.rollout.transformers_engine import TransformersEngine
+
+        loaded = self.load()
+        return TransformersEngine(loaded, batch_size=self.batch_size), loaded, loaded.describe()
+
+    def _llamacpp(self) -> tuple[Engine, Speaker, dict[str, Any]]:
+        from innerloop.rollout.llamacpp_engine import LlamaCppEngine, gguf_file
+        from innerloop.speaker import load_speaker
+
+        gguf = gguf_file(self.model)
+        log.info("loading %s into llama.cpp", self.model)
+        speaker = load_speaker(self.model, **self._manner())
+        engine = LlamaCppEngine(gguf, speaker, streams=self.concurrency, threads=self.threads)
+        return engine, speaker, engine.describe()
+
+    def _server(self, run: Run, sampling: Sampling) -> tuple[Engine, Speaker, dict[str, Any]]:
+        from innerloop.rollout.server_address import check_installed, key_from
+
+        check_installed()
+        from innerloop.rollout.server_engine import ServerEngine, patience, speaker_for
+
+        assert self.server is not None
+        api: Literal["auto", "tokens", "text", "chat"] = self.api
+        if api == "auto":  # a run that goes on talks as it began to
+            api = run.noted("api") or api
+        engine = ServerEngine(
+            self.server,
+            model=self.model,
+            speaker=speaker_for(self.model, api, trust_remote_code=self.trust_remote_code, **self._manner()),
+            served=self.server_model,
+            api=api,
+            key=key_from(self.key_env),
+            concurrency=self.concurrency,
+            patience=patience(self.timeout, self.retries, self.requests_per_minute),
+        )
+        engine.connect(sampling)
+        return engine, engine.speaker, engine.describe()
+
+    def _manner(self) -> dict[str, Any]:
+        return {
+            "instruction": self.instruction,
+            "think_start": self.think_start,
+            "think_end": self.think_end,
+        }
+
+
+def more_than_zero(name: str, value: float | None) -> None:
+    """`InputError` for a setting that is 0 or less."""
+    if value is not None and not value > 0:
+        raise InputError(f"--{name.replace('_', '-')} {value}: must be more than 0")
