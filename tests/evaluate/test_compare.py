@@ -47,6 +47,15 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     assert skewed.mean - skewed.low > 1.3 * (skewed.high - skewed.mean), "it reaches further to where the tail is"
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.001, 0.25, 0.5, 0.999, 1.0]), min_size=2, max_size=9))
+def test_any_few_questions_have_an_interval_around_their_mean(values: list[float]) -> None:
+    for ranges in ([(0.0, 1.0)], [(-1.0, 1.0)], [None]):
+        (found,) = intervals(np.array(values)[:, None], ranges=ranges, resamples=500)
+        assert ranges[0] is None or ranges[0][0] <= found.low <= found.high <= ranges[0][1]
+        assert found.low - 1e-12 <= found.mean <= found.high + 1e-12
+
+
 def test_a_few_odd_questions_do_not_rule_out_others() -> None:
     values = np.append(np.ones(48), [0.5, 0.75])[:, None]
     (found,) = intervals(values)

@@ -98,11 +98,13 @@ def _bca(drawn: Floats, sums: Floats, counts: Floats, level: float) -> tuple[flo
     away = left.mean() - left
     skew = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
     outside = (1 - expanded_level(level, len(sums))) / 2
-    bias = stats.norm.ppf(below)
+    bias = stats.norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
     ends = []
     for share in (outside, 1 - outside):
         z = bias + stats.norm.ppf(share)
-        ends.append(stats.norm.cdf(bias + z / (1 - skew * z)))
+        # Beyond its pole, which only a handful of questions can reach, the formula turns round: there the end is all.
+        beyond = math.isinf(z) or 1 - skew * z <= 0
+        ends.append(float(z > 0) if beyond else stats.norm.cdf(bias + z / (1 - skew * z)))
     low, high = np.quantile(drawn, ends)
     return float(low), float(high)
 
