@@ -94,8 +94,9 @@ class Question(_Record):
     """One task.
 
     ``answer`` is the reference answer a; ``verifier`` names how a final answer is judged (``math``, ``text``,
-    ``choice``, ``number``, ``gym:FAMILY``, ``none``; ``None`` means math); ``candidates`` are rival answers for the
-    belief over candidates; ``metadata`` is a JSON text that a verifier may need (reasoning-gym's entry).
+    ``choice``, ``number``, ``quantity``, ``literal``, ``code``, ``gym:FAMILY``, ``none``; ``None`` means math);
+    ``candidates`` are rival answers for the belief over candidates; ``metadata`` is a JSON text that a verifier may
+    need (reasoning-gym's entry, the unit tests of code).
     """
 
     id: str

@@ -25,7 +25,10 @@ def judged(module, reference: str, answer: str) -> str:
     [
         ("'abc'", "'abc'", RIGHT),
         ("'abc'", '"abc"', RIGHT),
-        ("'abc'", "abc", WRONG),
+        ("'abc'", "abc", RIGHT),  # only the quotes are missing
+        ("'abc'", "Abc", WRONG),
+        ("'12'", "12", WRONG),  # a literal, of another type
+        ("'[ac]'", "[ac]", RIGHT),
         ("'a b'", "'ab'", WRONG),
         ("'$x$'", "'$x$'", RIGHT),
         ("[('74', 31)]", "[ ( '74' , 31 ), ]", RIGHT),

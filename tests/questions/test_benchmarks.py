@@ -28,6 +28,8 @@ def test_the_names_are_those_of_the_design():
         "gpqa-diamond",
         "livecodebench",
         "humaneval",
+        "mbpp",
+        "cruxeval",
     }
 
 
@@ -90,6 +92,22 @@ def test_humaneval_with_the_hubs_fields(tmp_path):
     (q,) = load(f"humaneval@{copy(tmp_path, row | {'test': 'assert f() == 1', 'entry_point': 'f'})}")
     assert (q.id, q.answer, q.verifier) == ("HumanEval/0", "    return 1\n", "code")
     assert json.loads(q.metadata) == {"tests": "assert f() == 1", "entry_point": "f"}
+
+
+def test_mbpp_shows_its_tests(tmp_path):
+    row = {"task_id": 11, "text": "Write double.", "code": "def double(x):\n    return 2 * x", "test_setup_code": ""}
+    (q,) = load(f"mbpp@{copy(tmp_path, row | {'test_list': ['assert double(1) == 2', 'assert double(0) == 0']})}")
+    assert (q.id, q.verifier, q.domain) == ("mbpp-11", "code", "code")
+    assert q.question.startswith("Write double.")
+    assert q.question.endswith("assert double(1) == 2\nassert double(0) == 0")
+    assert json.loads(q.metadata) == {"tests": "assert double(1) == 2\nassert double(0) == 0"}
+
+
+def test_cruxeval_asks_for_the_output(tmp_path):
+    row = {"id": "sample_0", "code": "def f(x):\n    return x + 'b'", "input": "'a'", "output": "'ab'"}
+    (q,) = load(f"cruxeval@{copy(tmp_path, row)}")
+    assert (q.id, q.answer, q.verifier, q.domain) == ("crux-sample_0", "'ab'", "literal", "code")
+    assert q.question.endswith("def f(x):\n    return x + 'b'\nassert f('a') == ??")
 
 
 def test_livecodebench_says_why_it_cannot():

@@ -76,6 +76,34 @@ def _humaneval(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
     }
 
 
+def _mbpp(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
+    """The tests belong to the question: without them nobody knows what the function is to be called."""
+    if "test_list" not in row:
+        return _plain(row, where, seed)
+    tests = "\n".join(row["test_list"])
+    return {
+        "id": f"mbpp-{row['task_id']}",
+        "question": f"{row.get('text') or row['prompt']}\n\nYour code should pass these tests:\n\n{tests}",
+        "answer": row["code"],
+        "tests": tests,
+        "setup": row.get("test_setup_code") or None,
+    }
+
+
+def _cruxeval(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
+    """The prediction of outputs (CRUXEval-O)."""
+    if "output" not in row or "code" not in row:
+        return _plain(row, where, seed)
+    return {
+        "id": f"crux-{row['id']}",
+        "question": (
+            "You are given a Python function and an assertion with an input to the function. Give the literal that "
+            f"stands for ??, the output of the code on that input.\n\n{row['code']}\nassert f({row['input']}) == ??"
+        ),
+        "answer": row["output"],
+    }
+
+
 def _livecodebench(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
     if row.get("answer") is None:
         raise InputError(
@@ -139,6 +167,23 @@ BENCHMARKS: dict[str, Benchmark] = {
         domain="code",
         verifier="code",
         read=_humaneval,
+    ),
+    "mbpp": Benchmark(
+        hub="google-research-datasets/mbpp",
+        config="full",
+        split="test",
+        licence="CC-BY-4.0",
+        domain="code",
+        verifier="code",
+        read=_mbpp,
+    ),
+    "cruxeval": Benchmark(
+        hub="cruxeval-org/cruxeval",
+        split="test",
+        licence="MIT",
+        domain="code",
+        verifier="literal",
+        read=_cruxeval,
     ),
 }
 

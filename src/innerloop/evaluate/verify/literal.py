@@ -4,7 +4,8 @@ Both are read by ``ast.literal_eval``, in a worker process because the parser of
 process down. Equal is what Python calls equal, as in CRUXEval's own ``assert f(input) == answer``: ``1``, ``1.0`` and
 ``True`` are, ``(1, 2)`` and ``[1, 2]`` are not, the order of a dictionary is free. Accepted around the literal:
 ``f(…) ==``, an ``assert`` or a variable's name in front, backticks, ``[ANSWER]`` tags, and LaTeX's escapes (``\\_``,
-``\\{``, ``\\text{}``) where the answer cannot be read otherwise.
+``\\{``, ``\\text{}``) where the answer cannot be read otherwise. What is no literal at all
+may still be the reference's text without its quotes.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def run(payload: dict[str, str]) -> Reply:
     others = () if read else (answer, _FRONT.sub("", answer, count=1), plain(answer))
     readings = [(given, read), *map(_value, dict.fromkeys(others))]
     if not any(read for _, read in readings):
+        if answer == reference:  # a text without its quotes
+            return Reply(outcome="right")
         return Reply(outcome="wrong", reason="the final answer is no Python literal")
     return Reply(outcome="right" if any(read and value == reference for value, read in readings) else "wrong")
 
