@@ -131,7 +131,7 @@ def test_a_fork_bomb(kind):
             start = time.monotonic()
             box.run([bomb])
         assert time.monotonic() - start < 25
-        assert max(seen) <= LIMITS.processes + 4
+        assert max(seen) <= LIMITS.processes + 6  # the launchers are not counted against the limit
         if kind is Kind.BUBBLEWRAP or not guard:
             assert max(seen) >= 3, "it did multiply"
         assert survivors() == []
