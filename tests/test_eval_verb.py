@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from innerloop.schema import Outcome
+from innerloop.schema import Outcome, Question, Source, Trajectory
 from innerloop.store import Run
+from innerloop.testing.runs import curve, write_run
 
 Cli = Callable[..., Any]
 
@@ -127,6 +128,37 @@ def test_undecided_samples_are_told_and_bounded(cli: Cli) -> None:
     assert (last["if_wrong"], last["if_right"]) == (1, 1)
 
 
+def test_samples_of_two_files_are_scored_together(cli: Cli, questions_file: Path) -> None:
+    """Their rows have the same ids, and other answers."""
+    one, two = (write(f"{answer}.jsonl", [{"question_id": "q-1", "answer": answer}] * 2) for answer in "23")
+    result = scored(cli, "--trajectories", one, two, "--questions", questions_file)
+    assert cells(result)["avg@4"] == 0.5
+    assert cells(result)["maj@4"] == 0.5
+
+
+def test_each_run_is_ranked_by_its_own_answer_losses(cli: Cli) -> None:
+    runs = []
+    for name, losses in (("A", (0.1, 2.0)), ("B", (2.0, 0.1))):
+        asked = [Question(id=f"q-{i}", question="?", answer="1") for i in range(3)]
+        told = [
+            Trajectory(
+                id=f"{question.id}/sample-{j}",
+                question_id=question.id,
+                text="x",
+                source=Source.SAMPLE,
+                sample=j,
+                answer=str(j),
+                outcome=Outcome.WRONG if j else Outcome.RIGHT,
+            )
+            for question in asked
+            for j in range(2)
+        ]
+        curves = [curve(t, ["x"], [3.0, losses[t.sample]]) for t in told]
+        runs.append(write_run(Path(name), asked, told, curves))
+    result = scored(cli, "--compare", *runs)
+    assert [cells(result, i)["best of 2 by answer loss"] for i in (0, 1)] == [1.0, 0.0]
+
+
 def test_modes_are_never_thrown_together(cli: Cli) -> None:
     rows = [
         {"question_id": f"q-{i}", "mode": mode, "correct": mode == "thinking"}
@@ -207,7 +239,10 @@ def test_questions_of_one_template_make_the_interval_wider(cli: Cli) -> None:
         (("--trajectories", "missing.jsonl"), "missing.jsonl: no such file"),
         (("--trajectories", "s.jsonl", "--compare", "s.jsonl"), "--trajectories and --compare: give one of them"),
         (("--compare", "s.jsonl"), "--compare s.jsonl: one source of one model and mode; give a second source"),
-        (("--compare", "s.jsonl", "s.jsonl", "--reference", "t"), "--reference t: there is no such series"),
+        (
+            ("--compare", "s.jsonl", "t.jsonl", "--reference", "u"),
+            "--reference u: there is no such series; there are s, t",
+        ),
         (("--trajectories", "bad.jsonl"), "bad.jsonl, line 1: correct is 'perhaps'; write true or false"),
         (("--trajectories", "empty.jsonl"), "empty.jsonl: "),
         (("--trajectories", "."), ".: not a run folder"),
@@ -217,6 +252,7 @@ def test_questions_of_one_template_make_the_interval_wider(cli: Cli) -> None:
 )
 def test_what_cannot_be_scored(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
     samples("s.jsonl", [1, 2])
+    samples("t.jsonl", [1, 2])
     write("bad.jsonl", [{"question_id": "q-0", "correct": "perhaps"}])
     write("empty.jsonl", [])
     write("other.jsonl", [{"id": "z", "question": "?", "answer": "1"}])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +16,17 @@ from innerloop.errors import InputError
 from innerloop.schema import Score, Trajectory
 from innerloop.store import Run, write_file
 from innerloop.verbs.rollout import RolloutSettings, rollout
-from innerloop.verbs.scoring import Disagreement, Known, Samples, disagreements, judge, read, short_name, split
+from innerloop.verbs.scoring import (
+    Disagreement,
+    Known,
+    Samples,
+    disagreements,
+    judge,
+    read,
+    short_name,
+    split,
+    together,
+)
 from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least, configuration, free_fields, out_folder
 
 if TYPE_CHECKING:
@@ -146,20 +156,20 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
         if settings.k and max(settings.k) > settings.samples:
             raise InputError(f"--k {max(settings.k)}: there will be {settings.samples} samples per question; raise --n")
         sources, limit = _sampled(settings, out, command), None
-    found = [read(source, known, limit=limit, out=out) for source in sources]
+    found = {source: read(source, known, limit=limit, out=out) for source in sources}
     if settings.verdicts != "keep" and not known.questions:
         raise InputError(f"--verdicts {settings.verdicts} needs --questions: verdicts are made against their answers")
-    recorded = _series(settings, found)
-    for own in recorded.values():  # before anything is judged or written
-        check_ks(Counter(trajectory.question_id for trajectory in own), settings.k)
+    series = _series(settings, found)
+    for own in series.values():  # before anything is judged or written
+        check_ks(Counter(trajectory.question_id for trajectory in own.trajectories), settings.k)
     with Run.start(out, "eval", configuration(settings), command=command, free=free_fields(settings)) as run:
-        in_place = len(found) == 1 and found[0].in_place
+        in_place = len(found) == 1 and found[sources[0]].in_place
         judged = {
-            name: judge(run, name, own, known, redo=settings.verdicts != "keep", in_place=in_place)
-            for name, own in recorded.items()
+            name: judge(run, name, own.trajectories, known, redo=settings.verdicts != "keep", in_place=in_place)
+            for name, own in series.items()
         }
-        agreement = _agreement(recorded, judged, known) if settings.verdicts == "compare" else None
-        result = _score(settings, run, recorded, judged, known, found)
+        agreement = _agreement(series, judged, known) if settings.verdicts == "compare" else None
+        result = _score(settings, run, series, judged, known)
     return dataclasses.replace(result, agreement=agreement, files=(*result.files, *_kept(out, agreement)))
 
 
@@ -176,41 +186,34 @@ def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -
     return tuple(folders)
 
 
-def _series(settings: EvalSettings, found: Sequence[Samples]) -> dict[str, list[Trajectory]]:
+def _series(settings: EvalSettings, found: Mapping[str, Samples]) -> dict[str, Samples]:
     """What is scored apart: for a comparison the sources (a single one's models), else one; modes always."""
     if not settings.compare:
-        together = Samples(
-            name=found[0].name if len(found) == 1 else "all",
-            trajectories=[trajectory for samples in found for trajectory in samples.trajectories],
-            curves=[],
-        )
-        models = dict.fromkeys(t.model for t in together.trajectories if t.model)
+        pooled = together(found)
+        models = {trajectory.model for trajectory in pooled.trajectories if trajectory.model}
         if len(models) > 1 and settings.trajectories:
             log.info("the samples of %d models are scored together; --compare takes them apart", len(models))
-        return split(together, by_model=False)
+        return split(pooled)
     if len(found) == 1:
-        series = split(found[0], by_model=len({t.model for t in found[0].trajectories}) > 1)
+        (source, samples), *_ = found.items()
+        series = split(samples, by_model=len({t.model for t in samples.trajectories}) > 1)
         if len(series) < 2:
-            raise InputError(f"--compare {settings.compare[0]}: one source of one model and mode; give a second source")
-        return _first(series, settings.reference)
-    series = {}
-    for source, samples in zip(settings.compare, found, strict=True):
-        for name, own in split(samples, by_model=False).items():
-            series[name if name not in series else f"{name} ({source})"] = own
-    return _first(series, settings.reference)
-
-
-def _first(series: dict[str, list[Trajectory]], reference: str | None) -> dict[str, list[Trajectory]]:
-    """The series with the reference in front."""
+            raise InputError(f"--compare {source}: one source of one model and mode; give a second source")
+    else:
+        series = {}
+        for source, samples in found.items():
+            for name, own in split(samples).items():
+                series[name if name not in series else f"{name} ({source})"] = own
+    reference = settings.reference
     if reference is not None and reference not in series:
         raise InputError(f"--reference {reference}: there is no such series; there are {', '.join(series)}")
     return series if reference is None else {reference: series[reference]} | series
 
 
-def _agreement(recorded: dict[str, list[Trajectory]], judged: dict[str, list[Trajectory]], known: Known) -> Agreement:
+def _agreement(series: Mapping[str, Samples], judged: Mapping[str, list[Trajectory]], known: Known) -> Agreement:
     compared, different = 0, []
-    for name, own in recorded.items():
-        count, found = disagreements(name, own, judged[name], known)
+    for name, own in series.items():
+        count, found = disagreements(name, own.trajectories, judged[name], known)
         compared += count
         different += found
     return Agreement(compared=compared, disagreements=tuple(different))
@@ -219,10 +222,9 @@ def _agreement(recorded: dict[str, list[Trajectory]], judged: dict[str, list[Tra
 def _score(
     settings: EvalSettings,
     run: Run,
-    recorded: dict[str, list[Trajectory]],
-    judged: dict[str, list[Trajectory]],
+    series: Mapping[str, Samples],
+    judged: Mapping[str, list[Trajectory]],
     known: Known,
-    found: Sequence[Samples],
 ) -> EvalResult:
     from innerloop.evaluate import tables
     from innerloop.evaluate.compare import differences
@@ -230,22 +232,16 @@ def _score(
     from innerloop.evaluate.summary import summarise
     from innerloop.evaluate.tally import tally
 
-    curves = [curve for samples in found for curve in samples.curves]
-    scored = dict(judged)
-    if settings.verdicts == "compare":  # the recorded verdicts count; ours stand beside them
-        scored = dict(recorded) | {f"{name}, our verdicts": own for name, own in judged.items()}
-    scores = {
-        name: tally(name, own, known.questions, benchmarks=known.benchmarks, curves=curves)
-        for name, own in scored.items()
-    }
-    everything = [score for own in scores.values() for score in own]
+    def counted(name: str, of: str, trajectories: Sequence[Trajectory]) -> list[Score]:
+        return tally(name, trajectories, known.questions, benchmarks=known.benchmarks, curves=series[of].curves)
+
+    compared = settings.verdicts == "compare"  # then the recorded verdicts count; ours stand beside them
+    own = {name: counted(name, name, series[name].trajectories if compared else judged[name]) for name in series}
+    ours = {f"{name}, our verdicts": counted(f"{name}, our verdicts", name, judged[name]) for name in series}
+    scores = own | ours if compared else own
+    everything = [score for part in scores.values() for score in part]
     columns = measures(everything, settings.k, settings.tau)
     rows = summarise(scores, columns, seed=settings.seed)
-    own = (
-        {name: scores[name] for name in judged}
-        if settings.verdicts != "compare"
-        else dict(list(scores.items())[: len(recorded)])
-    )
     between = differences(own, columns, seed=settings.seed) if settings.compare else []
     _write_scores(run, everything)
     read_tables = tables.tables(rows, between)

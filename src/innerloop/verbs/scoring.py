@@ -106,14 +106,36 @@ def read(source: str, known: Known, *, limit: int | None, out: Path) -> Samples:
     return Samples(name=short_name(source), trajectories=found, curves=curves, in_place=in_place)
 
 
-def split(samples: Samples, *, by_model: bool) -> dict[str, list[Trajectory]]:
-    """The series of a source: modes are never thrown together; models only where ``by_model`` is not asked for."""
+def split(samples: Samples, *, by_model: bool = False) -> dict[str, Samples]:
+    """The series of a source: modes are never thrown together; models are, where ``by_model`` is not asked for."""
     modes = {trajectory.mode for trajectory in samples.trajectories}
     found: dict[str, list[Trajectory]] = {}
     for trajectory in samples.trajectories:
         name = (trajectory.model or "unnamed model") if by_model else samples.name
         found.setdefault(f"{name} {trajectory.mode}" if len(modes) > 1 else name, []).append(trajectory)
-    return found
+    return {name: Samples(name=name, trajectories=own, curves=samples.curves) for name, own in found.items()}
+
+
+def together(sources: Mapping[str, Samples]) -> Samples:
+    """Several sources as one. Where two have samples of the same id, their source is put before it."""
+    everything = [trajectory for samples in sources.values() for trajectory in samples.trajectories]
+    if len({trajectory.id for trajectory in everything}) == len(everything):
+        curves = [curve for samples in sources.values() for curve in samples.curves]
+        name = next(iter(sources.values())).name if len(sources) == 1 else "all"
+        return Samples(name=name, trajectories=everything, curves=curves)
+    if len(sources) == 1:
+        raise AssertionError("a source holds every id once")
+    named = [
+        replace(trajectory, id=f"{source}/{trajectory.id}")
+        for source, samples in sources.items()
+        for trajectory in samples.trajectories
+    ]
+    curves = [
+        replace(curve, trajectory_id=f"{source}/{curve.trajectory_id}")
+        for source, samples in sources.items()
+        for curve in samples.curves
+    ]
+    return Samples(name="all", trajectories=named, curves=curves)
 
 
 def judge(
