@@ -151,7 +151,8 @@ def test_logging_is_left_as_it_was(cli: Cli) -> None:
     [
         (
             ["prob"],
-            "unknown command 'prob': did you mean probe? There are demo, rollout, probe, update, landscape, eval, report",
+            "unknown command 'prob': did you mean probe? "
+            "There are demo, rollout, probe, update, landscape, eval, report",
         ),
         (["frobnicate"], "unknown command 'frobnicate': There are demo"),
         (["--hlep"], "unknown command '--hlep': did you mean --help?"),
