@@ -299,6 +299,7 @@ def _ids(file: Path) -> list[str]:
     return list(dict.fromkeys(json.loads(line)["question_id"] for line in file.read_text().splitlines()))
 
 
+@pytest.mark.model  # hundreds of answers judged
 @pytest.mark.parametrize(
     ("file", "questions", "allowed"),
     [

@@ -12,6 +12,8 @@ from innerloop.evaluate.verify.cache import Cache, key
 from innerloop.evaluate.verify.job import Job, Program, Reply
 from innerloop.schema import Outcome, Question
 
+pytestmark = pytest.mark.model  # servers and worker processes: second tier
+
 WORK = Job(module="m", answer="a", payload={"reference": "1", "answer": "2"})
 
 

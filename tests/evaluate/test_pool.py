@@ -15,6 +15,8 @@ import pytest
 from innerloop.evaluate.verify.job import Job
 from innerloop.evaluate.verify.pool import Pool
 
+pytestmark = pytest.mark.model  # servers and worker processes: second tier
+
 MISBEHAVIOUR = """
 import os, sys, time
 

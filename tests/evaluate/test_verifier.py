@@ -11,6 +11,8 @@ from innerloop.evaluate.verify import Attempt, Verifier
 from innerloop.questions import load
 from innerloop.schema import Outcome, Question, Status
 
+pytestmark = pytest.mark.model  # servers and worker processes: second tier
+
 RIGHT, WRONG, UNDECIDED = Outcome.RIGHT, Outcome.WRONG, Outcome.UNDECIDED
 
 

@@ -22,6 +22,8 @@ from innerloop.schema import Mode, Question, Status
 from innerloop.speaker import Speaker, speak
 from innerloop.testing import Asked, Reply, ScriptedServer, byte_tokenizer, serving
 
+pytestmark = pytest.mark.model  # servers and worker processes: second tier
+
 FAST = Patience(timeout=5.0, retries=2, backoff=0.01)
 FREE = Sampling(top_k=0, max_tokens=64)
 
