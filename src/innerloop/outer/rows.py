@@ -1,0 +1,140 @@
+"""From trajectories to training rows: prompt, trajectory, answer suffix, answer and end, each token with its weight.
+
+A row is made as the probe feeds a trajectory: prompt and trajectory as they are, suffix and answer tokenised apart, so
+that the loss on the answer is the answer loss L̂ₙ. Behind the answer stand the closing brace and the end token. A
+thinking trajectory is closed by its delimiter first. What a model sampled keeps the tokens that the model sampled.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from innerloop.boxed import boxes
+from innerloop.errors import InputError
+from innerloop.schema import Mode, Question, Source, Trajectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from innerloop.speaker import Speaker
+
+MOST_DROPPED = 0.1  # share of rows over the length limit that is still taken for granted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What each token of a row counts in the loss. The prompt counts nothing.
+
+    ``trajectory``: the reasoning; ``answer``: what stands in the answer box; ``form``: what is around it (delimiters,
+    suffix, closing brace, end token). (0, 1, 0) is RaML eq. 8, the loss on the answer alone.
+    """
+
+    trajectory: float = 1.0
+    answer: float = 1.0
+    form: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("trajectory", "answer", "form"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise InputError(f"--{name}-weight {value}: must be 0 or a positive number")
+        if not (self.trajectory or self.answer or self.form):
+            raise InputError("--trajectory-weight, --answer-weight and --form-weight are all 0: nothing to learn from")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence to learn: ``weights[i]`` belongs to the prediction of ``input_ids[i]``."""
+
+    question_id: str
+    trajectory_id: str | None
+    input_ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.input_ids) == len(self.weights), "a weight for each token"
+
+
+def make_row(speaker: Speaker, question: Question, trajectory: Trajectory | None, weights: Weights) -> Row:
+    """The row of one trajectory; without one, of the answer alone."""
+    mode = trajectory.mode if trajectory is not None else Mode.PLAIN
+    parts: list[tuple[Sequence[int], float]] = [(speaker.prompt(question.question, mode=mode), 0.0)]
+    if trajectory is not None and trajectory.source is Source.SAMPLE and trajectory.token_ids:
+        parts += _sampled(speaker, trajectory.token_ids, weights)
+    else:
+        if trajectory is not None:
+            parts.append((speaker.encode(trajectory.text), weights.trajectory))
+            if mode is Mode.THINKING:
+                parts.append((speaker.encode(f"\n{speaker.think_end}"), weights.form))
+        parts.append((speaker.suffix_ids, weights.form))
+        parts.append((speaker.answer_ids(question.answer), weights.answer))
+        parts.append((speaker.encode("}") if speaker.suffix.endswith("{") else (), weights.form))
+        parts.append((_end(speaker), weights.form))
+    return Row(
+        question_id=question.id,
+        trajectory_id=trajectory.id if trajectory is not None else None,
+        input_ids=tuple(token for tokens, _ in parts for token in tokens),
+        weights=tuple(weight for tokens, weight in parts for _ in tokens),
+    )
+
+
+def _sampled(speaker: Speaker, tokens: Sequence[int], weights: Weights) -> Iterator[tuple[Sequence[int], float]]:
+    """The tokens that a model sampled: those within its last answer box are the answer, those behind it form."""
+    found = boxes(speaker.decode(tokens))
+    if not found:
+        yield tokens, weights.trajectory
+        return
+    start, end = found[-1].inner_start, found[-1].inner_end
+    first, last = _covering(speaker, tokens, start), _covering(speaker, tokens, end)
+    if len(speaker.decode(tokens[:first])) > start:  # this token reaches into the box
+        first -= 1
+    yield tokens[:first], weights.trajectory
+    yield tokens[first:last], weights.answer
+    yield tokens[last:], weights.form
+
+
+def _covering(speaker: Speaker, tokens: Sequence[int], length: int) -> int:
+    """The least number of leading tokens whose text has ``length`` characters, half characters not counted."""
+    return bisect_left(range(len(tokens)), length, key=lambda count: len(speaker.decode(tokens[:count]).rstrip("�")))
+
+
+def _end(speaker: Speaker) -> tuple[int, ...]:
+    """What ends the model's turn: the end token, where the tokenizer has one."""
+    end = speaker.tokenizer.eos_token_id
+    return () if end is None else (end,)
+
+
+def within(rows: Iterable[Row], longest: int | None) -> tuple[list[Row], int]:
+    """The rows of at most ``longest`` tokens, and how many others there were; `InputError` where they are many."""
+    everything = list(rows)
+    kept = [row for row in everything if longest is None or len(row.input_ids) <= longest]
+    dropped = len(everything) - len(kept)
+    if dropped > MOST_DROPPED * len(everything):
+        most = max(len(row.input_ids) for row in everything)
+        raise InputError(
+            f"--max-length {longest}: {dropped} of {len(everything)} rows are longer (up to {most} tokens); "
+            "raise it, or leave the long trajectories out"
+        )
+    return kept, dropped
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+    """A batch padded on the right: ``input_ids``, ``attention_mask``, ``weights`` and ``labels`` (−100 at weight 0)."""
+    import torch
+
+    width = max(len(row.input_ids) for row in rows)
+    batch = {
+        "input_ids": torch.full((len(rows), width), pad_id),
+        "attention_mask": torch.zeros(len(rows), width, dtype=torch.long),
+        "weights": torch.zeros(len(rows), width),
+    }
+    for i, row in enumerate(rows):
+        length = len(row.input_ids)
+        batch["input_ids"][i, :length] = torch.tensor(row.input_ids)
+        batch["attention_mask"][i, :length] = 1
+        batch["weights"][i, :length] = torch.tensor(row.weights)
+    batch["labels"] = batch["input_ids"].masked_fill(batch["weights"] == 0, -100)
+    return batch
