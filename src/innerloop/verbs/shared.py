@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json as jsonlib
 import logging
@@ -13,11 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from types import TracebackType, UnionType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from innerloop.errors import InputError
 from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
+from innerloop.settings import about as about  # the verbs take these three from here
+from innerloop.settings import at_least as at_least
+from innerloop.settings import check_choices as check_choices
 from innerloop.store import Run
 
 if TYPE_CHECKING:
@@ -28,14 +30,6 @@ log = logging.getLogger("innerloop")
 SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
 
 RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score)
-
-
-def about(text: str, *, free: bool = False) -> dict[str, Any]:
-    """Metadata of a settings field: its help, and whether it is ``free``, so that a run may go on with another value.
-
-    Free is what does not affect results.
-    """
-    return {"help": text, "free": free}
 
 
 QUESTION_SOURCES = (
@@ -104,26 +98,6 @@ class InputSettings:
             think_end=self.think_end,
             trust_remote_code=self.trust_remote_code,
         )
-
-
-def at_least(name: str, value: float | None, least: int) -> None:
-    """``InputError`` for a setting below its least value."""
-    if value is not None and value < least:
-        raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
-
-
-def check_choices(settings: Any) -> None:
-    """`InputError` for a text that is none of its choices. The command line has checked that; Python has not."""
-    for name, hint in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        kinds = get_args(hint) if get_origin(hint) in (tuple, UnionType, Union) else (hint,)
-        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-        for given in value if isinstance(value, tuple) else (value,):
-            if choices and isinstance(given, str) and given not in choices:
-                near = difflib.get_close_matches(given, choices, n=1)
-                meant = f"did you mean {near[0]}? " if near else ""
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} {given}: {meant}it must be one of {', '.join(choices)}")
 
 
 def free_fields(settings: Any) -> set[str]:

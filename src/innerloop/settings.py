@@ -1,0 +1,37 @@
+"""What every dataclass of settings needs, wherever it stands: the help of a field, and checks of its value."""
+
+from __future__ import annotations
+
+import difflib
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from innerloop.errors import InputError
+
+
+def about(text: str, *, free: bool = False) -> dict[str, Any]:
+    """Metadata of a settings field: its help, and whether it is ``free``, so that a run may go on with another value.
+
+    Free is what does not affect results.
+    """
+    return {"help": text, "free": free}
+
+
+def at_least(name: str, value: float | None, least: int) -> None:
+    """``InputError`` for a setting below its least value."""
+    if value is not None and value < least:
+        raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+
+
+def check_choices(settings: Any) -> None:
+    """`InputError` for a text that is none of its choices. The command line has checked that; Python has not."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        kinds = get_args(hint) if get_origin(hint) in (tuple, UnionType, Union) else (hint,)
+        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        for given in value if isinstance(value, tuple) else (value,):
+            if choices and isinstance(given, str) and given not in choices:
+                near = difflib.get_close_matches(given, choices, n=1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {given}: {meant}it must be one of {', '.join(choices)}")
