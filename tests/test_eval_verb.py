@@ -270,7 +270,23 @@ def test_the_benchmarks_are_listed(cli: Cli) -> None:
     assert (
         next(row for row in result["benchmarks"] if row["name"] == "math500")["source"] == "HuggingFaceH4/MATH-500:test"
     )
-    assert "math500-l5" in cli("eval", "--list").out
+    assert all(row["template"] and row["fields"] for row in result["benchmarks"])
+    found = {row["name"]: row for row in result["benchmarks"]}
+    assert (found["gsm8k"]["group"], found["gpqa-diamond"]["group"]) == ("within-domain", "cross-domain")
+    assert found["livecodebench"]["source"] == "livecodebench/code_generation_lite:test4.jsonl+test5.jsonl"
+    assert {"paper", "choice", "program"} <= {row["name"] for row in result["prompts"]}
+    assert "chain_sum" in result["gym"]["families"]
+    coder = scored(cli, "--list", "--trained-on", "code")
+    assert {row["group"] for row in coder["benchmarks"] if row["domain"] == "math"} == {"cross-domain"}
+
+
+def test_the_list_fits_a_small_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("eval", "--list").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for word in ("math500-l5", "HuggingFaceH4/MATH-500:test", "math500-l5@FILE", "level 5", "verifier", "licence"):
+        assert any(word in line for line in lines), word
+    assert not any("…" in line for line in lines if "python" not in line), "nothing is cut"
 
 
 # Real files

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from innerloop.errors import InputError
 from innerloop.models import LoadedModel, load
+from innerloop.prompts import INSTRUCTION
 from innerloop.schema import Mode
-from innerloop.speaker import INSTRUCTION, SUFFIX
+from innerloop.speaker import SUFFIX
 from innerloop.testing import byte_tokenizer
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # no half surrogates: they have no UTF-8

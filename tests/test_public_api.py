@@ -50,7 +50,8 @@ PUBLIC = [
     "update",
 ]
 COMMON = (
-    "questions limit seed model dtype device threads instruction think_start think_end trust_remote_code out json debug"
+    "questions limit seed model dtype device threads prompt instruction think_start think_end trust_remote_code "
+    "out json debug"
 )
 OUTPUT = "out json debug"
 ENGINE = "engine batch_size concurrency server server_model api key_env timeout retries requests_per_minute"
@@ -65,7 +66,7 @@ FIELDS = {
     "report": "run json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
 }
-FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau list"
+FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on list"
 HEAVY = ["torch", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from innerloop.models import LoadedModel, load
     from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Score, Source, Status, Trajectory, Update
     from innerloop.store import Run
+    from innerloop.verbs.benchmark_list import BenchmarkList
     from innerloop.verbs.demo import DemoResult, DemoSettings, demo
-    from innerloop.verbs.eval import BenchmarkList, EvalResult, EvalSettings, eval
+    from innerloop.verbs.eval import EvalResult, EvalSettings, eval
     from innerloop.verbs.landscape import LandscapeResult, LandscapeSettings, landscape
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
@@ -76,8 +77,9 @@ _HOMES = {
         *("Curve", "Landscape", "Mode", "Outcome", "Question", "Score", "Source", "Status", "Trajectory", "Update"),
     ),
     "store": ("Run",),
+    "verbs.benchmark_list": ("BenchmarkList",),
     "verbs.demo": ("DemoResult", "DemoSettings", "demo"),
-    "verbs.eval": ("BenchmarkList", "EvalResult", "EvalSettings", "eval"),
+    "verbs.eval": ("EvalResult", "EvalSettings", "eval"),
     "verbs.landscape": ("LandscapeResult", "LandscapeSettings", "landscape"),
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),

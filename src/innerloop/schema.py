@@ -96,7 +96,8 @@ class Question(_Record):
     ``answer`` is the reference answer a; ``verifier`` names how a final answer is judged (``math``, ``text``,
     ``choice``, ``number``, ``quantity``, ``literal``, ``code``, ``gym:FAMILY``, ``none``; ``None`` means math);
     ``candidates`` are rival answers for the belief over candidates; ``metadata`` is a JSON text that a verifier may
-    need (reasoning-gym's entry, the unit tests of code).
+    need (reasoning-gym's entry, the unit tests of code). ``answer`` is empty where only tests judge.
+    ``prompt_template`` is the user's turn with ``{question}`` in the question's place (`innerloop.prompts`).
     """
 
     id: str
@@ -108,6 +109,7 @@ class Question(_Record):
     verifier: str | None = None
     candidates: tuple[str, ...] = ()
     metadata: str | None = None
+    prompt_template: str | None = None
 
     SCHEMA: ClassVar[pa.Schema] = pa.schema(
         [
@@ -120,6 +122,7 @@ class Question(_Record):
             ("verifier", pa.string()),
             ("candidates", pa.list_(pa.string())),
             ("metadata", pa.string()),
+            ("prompt_template", pa.string()),
         ]
     )
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop import chat
 from innerloop.errors import InputError
-from innerloop.schema import Mode
+from innerloop.prompts import INSTRUCTION, user_turn
+from innerloop.schema import Mode, Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SUFFIX = "\n\n**Final Answer**\n\\boxed{"
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
@@ -26,7 +26,8 @@ _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_lengt
 class Speaker:
     """A model's tokenizer and how to talk to it; what engines that hold the weights themselves need.
 
-    ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt.
+    ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt,
+    where the question has no template of its own.
     ``think_start`` and ``think_end`` are the thinking delimiters, ``<think>`` and ``</think>`` for a model that has
     none of its own. ``max_context`` is the largest number of tokens the model was made for, where that is known.
     """
@@ -45,11 +46,12 @@ class Speaker:
         """Whether the chat template itself can turn thinking on and off."""
         return self.thinking_switch is not None
 
-    def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
+    def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
         """Token ids of everything before the trajectory.
 
         One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn.
-        For a model without chat template: question, blank line, instruction and a line break.
+        For a model without chat template: question, blank line, instruction and a line break. A ``Question`` is put in
+        its own template, or that of its kind, where it has one (`innerloop.prompts`).
 
         - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
         - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
@@ -63,7 +65,7 @@ class Speaker:
         ids = list(self.tokenizer(text, verbose=False)["input_ids"])
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids  # the text goes on
 
-    def prompt_text(self, question: str, *, mode: Mode = Mode.PLAIN) -> str:
+    def prompt_text(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> str:
         """What ``prompt`` tokenises."""
         mode = Mode(mode)
         text = self._template_text(question, mode)
@@ -79,10 +81,10 @@ class Speaker:
         """Whether the prompt of this mode ends with the opening delimiter, so that a completion begins inside it."""
         return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
 
-    def _template_text(self, question: str, mode: Mode) -> str:
+    def _template_text(self, question: str | Question, mode: Mode) -> str:
         from jinja2 import TemplateError
 
-        content = f"{question}\n\n{self.instruction}" if self.instruction else question
+        content = user_turn(question, self.instruction)
         if self.tokenizer.chat_template is None:
             return f"{content}\n"
         switch: dict[str, Any] = {}

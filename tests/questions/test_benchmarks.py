@@ -7,6 +7,7 @@ import json
 import pytest
 
 from innerloop.errors import InputError
+from innerloop.prompts import PROMPTS, SLOT, user_turn
 from innerloop.questions import load
 from innerloop.questions.benchmarks import BENCHMARKS
 
@@ -25,6 +26,7 @@ def test_the_names_are_those_of_the_design():
         "math500-l5",
         "gsm8k",
         "livemathbench-hard",
+        "livemathbench-hard-cn",
         "gpqa-diamond",
         "livecodebench",
         "humaneval",
@@ -110,11 +112,6 @@ def test_cruxeval_asks_for_the_output(tmp_path):
     assert q.question.endswith("def f(x):\n    return x + 'b'\nassert f('a') == ??")
 
 
-def test_livecodebench_says_why_it_cannot():
-    with pytest.raises(InputError, match=r"tests but no reference answers.*livecodebench@FILE"):
-        load("livecodebench")
-
-
 def test_livecodebench_from_a_file_with_answers(tmp_path):
     (q,) = load(f"livecodebench@{copy(tmp_path, {'question': 'x', 'answer': ' 1'})}")
     assert (q.id, q.answer, q.verifier) == ("livecodebench-test-0", " 1", "code")
@@ -154,6 +151,58 @@ def test_a_file_with_an_at_sign_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     copy(tmp_path, {"question": "x", "answer": "1"}).rename(tmp_path / "me@home.jsonl")
     assert load("me@home.jsonl")[0].id == "me@home-0"
+
+
+def test_livemathbench_in_both_languages(tmp_path):
+    """Rows with the fields of the hub: question, answer, question_type."""
+    english = {"question": "Find all $n$.", "answer": "$n = 3$", "question_type": "problem-solving"}
+    chinese = {"question": "求所有的 $n$。", "answer": "$n = 3$", "question_type": "问答"}
+    (q,) = load(f"livemathbench-hard@{copy(tmp_path, english)}")
+    assert (q.id, q.verifier, q.prompt_template) == ("livemathbench-hard-test-0", "math", None)
+    (q,) = load(f"livemathbench-hard-cn@{copy(tmp_path, chinese)}")
+    assert (q.id, q.question, q.answer) == ("livemathbench-hard-cn-test-0", "求所有的 $n$。", "$n = 3$")
+    assert user_turn(q, "?").startswith("下面是一个数学问题")
+    options = {"question": "Which?", "answer": "B", "question_type": "single-choice", "options": ["A. 1", "B. 2"]}
+    (q,) = load(f"livemathbench-hard@{copy(tmp_path, options)}")
+    assert (q.question, q.verifier) == ("Which?\nA. 1\nB. 2", "choice")
+
+
+def test_aime25_with_the_hubs_fields(tmp_path):
+    rows = [{"problem": "Find m+n.", "answer": 70, "id": "0"}, {"problem": "Find it.", "answer": "588", "id": "1"}]
+    assert [(q.id, q.answer) for q in load(f"aime25@{copy(tmp_path, *rows)}")] == [
+        ("aime25-test-0", "70"),
+        ("aime25-test-1", "588"),
+    ]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_has_a_prompt_that_fits_its_verifier(name):
+    benchmark = BENCHMARKS[name]
+    assert benchmark.prompt is None or SLOT in PROMPTS[benchmark.prompt].template
+    told = {"math": "\\boxed{}", "choice": "\\boxed{}", "literal": "[ANSWER]", "code": "```python"}
+    for prompt in [benchmark.prompt] if benchmark.prompt else ["program", "function"]:
+        assert told[benchmark.verifier] in PROMPTS[prompt].template
+    assert {"question", "answer"} <= benchmark.fields.keys()
+
+
+def test_a_files_own_prompts(tmp_path):
+    rows = [
+        {"question": "1?", "answer": "1", "prompt_template": "Q: {question}"},
+        {"question": "2?", "answer": "2", "prompt_template": "bare"},
+        {"question": "3?", "answer": "3"},
+    ]
+    assert [user_turn(q, "Think.") for q in load(copy(tmp_path, *rows))] == ["Q: 1?", "2?", "3?\n\nThink."]
+    with pytest.raises(InputError, match=r"line 1: prompt_template 'chioce': did you mean choice\? There are paper,"):
+        load(copy(tmp_path, rows[0] | {"prompt_template": "chioce"}))
+
+
+def test_only_tests_make_an_answer_superfluous(tmp_path):
+    row = {"question": "Write f.", "verifier": "code", "tests": "assert f() == 1"}
+    assert load(copy(tmp_path, row))[0].answer == ""
+    with pytest.raises(InputError, match="no answer"):
+        load(copy(tmp_path, row | {"tests": ""}))
+    with pytest.raises(InputError, match="no answer"):
+        load(copy(tmp_path, row | {"verifier": "math"}))
 
 
 def test_real_copies(data_dir):

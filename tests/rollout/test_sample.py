@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from innerloop.prompts import user_turn
 from innerloop.rollout.engine import Completion, Request, Sampling
 from innerloop.rollout.sample import Planned, before_box, plan, row_seed, sample, to_trajectory, trajectory_id
 from innerloop.schema import Mode, Question, Source, Status, Trajectory
@@ -15,12 +16,13 @@ QUESTIONS = [Question(id="a", question="1 + 1?", answer="2"), Question(id="b", q
 class Speaker:
     """A model without a model: bytes for tokens, and R1's habit of opening the thinking part in the prompt."""
 
+    instruction = ""
     think_start = "<think>"
     think_end = "</think>"
 
-    def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
+    def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
         ends = {Mode.PLAIN: "", Mode.THINKING: "<think>\n", Mode.NO_THINKING: "<think>\n</think>\n"}
-        return list((question + ends[mode]).encode())
+        return list((user_turn(question, "") + ends[mode]).encode())
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode()

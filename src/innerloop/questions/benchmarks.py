@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.questions import files, hub
+from innerloop.questions import files, hub, livecodebench
 from innerloop.questions.mapping import to_row
 from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import Row, collect, scalar_text
@@ -105,12 +105,20 @@ def _cruxeval(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
 
 
 def _livecodebench(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
-    if row.get("answer") is None:
-        raise InputError(
-            f"{where}: LiveCodeBench ships tests but no reference answers, and an answer loss needs one; "
-            "use livecodebench@FILE with a file that has the fields question and answer"
-        )
-    return _plain(row, where, seed)
+    """There are no reference answers: the answer stays empty, and only the tests judge."""
+    return _plain(row, where, seed) if "question_content" not in row else livecodebench.read(row, where)
+
+
+def _livemathbench(row: Mapping[str, Any], where: str, seed: int) -> dict[str, Any]:
+    """Options, where a question has some, stand behind it; then the answer is their letter."""
+    result = _plain(row, where, seed)
+    options = row.get("options")
+    if isinstance(options, list) and options and all(isinstance(option, str) for option in options):
+        result["question"] = "\n".join([str(result["question"]), *options])
+        del result["options"]
+    if str(row.get("question_type")) in ("single-choice", "单选"):
+        result["verifier"] = result.get("verifier") or "choice"
+    return result
 
 
 def _level_5(row: Mapping[str, Any], where: str) -> bool:
@@ -122,27 +130,79 @@ def _level_5(row: Mapping[str, Any], where: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Where a benchmark lives and how it is read. ``keep`` filters rows; ``domain`` and ``verifier`` are defaults."""
+    """Where a benchmark lives and how it is read.
+
+    ``files`` names data files of the hub's repository to be read as they are, where it has no data set that can be
+    loaded. ``fields`` says which of the source's fields become ours; ``keep`` filters rows, ``only`` says so.
+    ``domain``, ``verifier`` and ``prompt`` (a name of `innerloop.prompts`; None: the reader says) are defaults.
+    """
 
     hub: str
     split: str
     licence: str
     config: str | None = None
+    files: tuple[str, ...] = ()
     domain: str = "math"
     verifier: str = "math"
+    prompt: str | None = "paper"
+    fields: Mapping[str, str] = field(default_factory=lambda: {"question": "problem", "answer": "answer"})
+    only: str | None = None
     read: Reader = _plain
     keep: Callable[[Mapping[str, Any], str], bool] | None = None
 
+    @property
+    def source(self) -> str:
+        """``ID:CONFIG:SPLIT`` or ``ID:FILES``."""
+        return ":".join(filter(None, (self.hub, self.config, "+".join(self.files) or self.split)))
+
+
+_MATH_500 = Benchmark(
+    hub="HuggingFaceH4/MATH-500",
+    split="test",
+    licence="MIT",
+    fields={"id": "unique_id", "question": "problem", "answer": "answer", "solution": "solution", "level": "level"},
+    read=_math,
+)
+_LIVE_MATH = Benchmark(
+    hub="opencompass/LiveMathBench",
+    config="v202412_hard_en",
+    split="test",
+    licence="CC-BY-4.0 (gated; problems © their organisers)",
+    fields={"id": "the row's number", "question": "question, options", "answer": "answer"},
+    read=_livemathbench,
+)
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "aime24": Benchmark(hub="HuggingFaceH4/aime_2024", split="train", licence="problems © MAA", read=_numbered),
-    "aime25": Benchmark(hub="math-ai/aime25", split="test", licence="problems © MAA", read=_numbered),
-    "math500": Benchmark(hub="HuggingFaceH4/MATH-500", split="test", licence="MIT", read=_math),
-    "math500-l5": Benchmark(hub="HuggingFaceH4/MATH-500", split="test", licence="MIT", read=_math, keep=_level_5),
-    "gsm8k": Benchmark(hub="openai/gsm8k", config="main", split="test", licence="MIT"),
-    "livemathbench-hard": Benchmark(
-        hub="opencompass/LiveMathBench", config="v202412_hard_en", split="test", licence="CC-BY-4.0"
+    "aime24": Benchmark(
+        hub="HuggingFaceH4/aime_2024",
+        split="train",
+        licence="problems © MAA",
+        fields={"id": "the row's number", "question": "problem", "answer": "answer", "solution": "solution"},
+        read=_numbered,
     ),
+    "aime25": Benchmark(
+        hub="math-ai/aime25",
+        split="test",
+        licence="problems © MAA",
+        fields={"id": "the row's number", "question": "problem", "answer": "answer"},
+        read=_numbered,
+    ),
+    "math500": _MATH_500,
+    "math500-l5": replace(_MATH_500, only="level 5", keep=_level_5),
+    "gsm8k": Benchmark(
+        hub="openai/gsm8k",
+        config="main",
+        split="test",
+        licence="MIT",
+        fields={
+            "id": "the row's number",
+            "question": "question",
+            "answer": "answer, behind ####",
+            "solution": "answer, before ####, without calculator marks",
+        },
+    ),
+    "livemathbench-hard": _LIVE_MATH,
+    "livemathbench-hard-cn": replace(_LIVE_MATH, config="v202412_hard_cn", prompt="livemathbench-cn"),
     "gpqa-diamond": Benchmark(
         hub="Idavidrein/gpqa",
         config="gpqa_diamond",
@@ -150,14 +210,32 @@ BENCHMARKS: dict[str, Benchmark] = {
         licence="CC-BY-4.0 (gated; not to be shown in plain text online)",
         domain="science",
         verifier="choice",
+        prompt="choice",
+        fields={
+            "id": "Record ID",
+            "question": "Question, with the four answers as options in an order drawn from --seed",
+            "answer": "the letter of Correct Answer",
+            "solution": "Explanation",
+            "candidates": "the other letters",
+        },
         read=_gpqa,
     ),
     "livecodebench": Benchmark(
         hub="livecodebench/code_generation_lite",
         split="test",
-        licence="CC",
+        files=("test4.jsonl", "test5.jsonl"),
+        licence="CC (problems © AtCoder, LeetCode, Codeforces)",
         domain="code",
         verifier="code",
+        prompt=None,
+        fields={
+            "id": "question_id",
+            "question": "question_content, starter_code",
+            "answer": "none: only tests judge",
+            "tests": "public_test_cases, private_test_cases, metadata.func_name",
+            "level": "difficulty",
+        },
+        only="the files of releases 4 and 5, as RaML's evaluation code has it (1.8 GB)",
         read=_livecodebench,
     ),
     "humaneval": Benchmark(
@@ -166,6 +244,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         licence="MIT",
         domain="code",
         verifier="code",
+        prompt="completion",
+        fields={
+            "id": "task_id",
+            "question": "prompt",
+            "answer": "canonical_solution",
+            "tests": "test, entry_point",
+        },
         read=_humaneval,
     ),
     "mbpp": Benchmark(
@@ -175,6 +260,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         licence="CC-BY-4.0",
         domain="code",
         verifier="code",
+        prompt="function",
+        fields={
+            "id": "task_id",
+            "question": "text, test_list",
+            "answer": "code",
+            "tests": "test_list, test_setup_code",
+        },
         read=_mbpp,
     ),
     "cruxeval": Benchmark(
@@ -183,6 +275,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         licence="MIT",
         domain="code",
         verifier="literal",
+        prompt="literal",
+        fields={"id": "id", "question": "code, input", "answer": "output"},
         read=_cruxeval,
     ),
 }
@@ -198,9 +292,9 @@ def load(source: str, limit: int | None = None, seed: int = 0) -> list[Question]
         raise InputError(f"{source}: no file after the @; write {name}@FILE, or {name} to load from the hub")
     if file:
         raw = files.rows(Path(file).expanduser())
-    elif benchmark.read is _livecodebench:
-        _livecodebench({}, source, seed)  # says why there is nothing to load, before anything is downloaded
-    if not file:
+    elif benchmark.files:
+        raw = hub.file_rows(benchmark.hub, benchmark.files)
+    else:
         raw = hub.rows(benchmark.hub, benchmark.config, benchmark.split)
     questions = collect(_rows(benchmark, raw, seed), name if benchmark.split == "train" else f"{name}-test", limit)
     if not questions:
@@ -209,10 +303,12 @@ def load(source: str, limit: int | None = None, seed: int = 0) -> list[Question]
 
 
 def _rows(benchmark: Benchmark, raw: Iterator[Row], seed: int) -> Iterator[Row]:
+    defaults = {"domain": benchmark.domain, "verifier": benchmark.verifier}
+    if benchmark.prompt not in (None, "paper"):  # that one is the model's instruction, which may be another
+        defaults["prompt_template"] = benchmark.prompt
     for where, row in raw:
         if not isinstance(row, Mapping):
             raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
         result = benchmark.read(row, where, seed)
         if benchmark.keep is None or benchmark.keep(result, where):
-            defaults = {"domain": benchmark.domain, "verifier": benchmark.verifier}
             yield where, result | {name: value for name, value in defaults.items() if not result.get(name)}

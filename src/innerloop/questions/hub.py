@@ -6,11 +6,12 @@ NAME is a hub id, a folder of data files, or a folder written by ``save_to_disk`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
+from innerloop.questions import files
 from innerloop.questions.mapping import to_row
 from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import Row, collect
@@ -19,6 +20,7 @@ from innerloop.schema import Question
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_UNREACHABLE = "the hub cannot be reached; check the network, or name a local folder or file instead"
 USAGE = "write hf:NAME:SPLIT or hf:NAME:CONFIG:SPLIT, e.g. hf:openai/gsm8k:main:test"
 
 
@@ -47,6 +49,27 @@ def rows(name: str, config: str | None, split: str) -> Iterator[Row]:
         yield f"{place}, row {number}", row
 
 
+def file_rows(name: str, names: Sequence[str]) -> Iterator[Row]:
+    """The rows of data files of a hub repository, one after the other; each is downloaded when its turn comes.
+
+    For repositories that need a Python script of their own to be loaded, which nothing here runs.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    for file in names:
+        place = f"hf:{name}:{file}"
+        try:
+            path = Path(huggingface_hub.hf_hub_download(name, file, repo_type="dataset"))
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+            if not isinstance(error, errors.LocalEntryNotFoundError):
+                raise InputError(f"{place}: no such file on the hub, or it is gated; {_remedy(name)}") from error
+            raise InputError(f"{place}: {_UNREACHABLE}") from error
+        except (errors.HfHubHTTPError, OSError, RuntimeError) as error:
+            raise InputError(f"{place}: {_UNREACHABLE} ({_first_line(error)})") from error
+        yield from files.rows(path)
+
+
 def _dataset(name: str, config: str | None, split: str, place: str) -> Dataset:
     import datasets
 
@@ -58,9 +81,7 @@ def _dataset(name: str, config: str | None, split: str, place: str) -> Dataset:
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(f"{place}: no such data set on the hub, or it is gated; {_remedy(name)}") from error
     except ConnectionError as error:
-        raise InputError(
-            f"{place}: the hub cannot be reached; check the network, or name a local folder or file instead"
-        ) from error
+        raise InputError(f"{place}: {_UNREACHABLE}") from error
     except datasets.exceptions.DatasetsError as error:
         raise InputError(f"{place}: cannot be loaded ({_first_line(error)}); check its files") from error
     except (ValueError, OSError) as error:  # an unknown configuration or split, named with the known ones; bad files

@@ -9,10 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.prompts import resolve
 from innerloop.questions.nearest import closest
 from innerloop.schema import Question
 
-FIELDS = ("id", "question", "answer", "solution", "domain", "level", "verifier", "candidates", "metadata")
+FIELDS = (
+    *("id", "question", "answer", "solution", "domain", "level", "verifier", "candidates", "metadata"),
+    "prompt_template",  # a name of `innerloop.prompts`, or a template
+)
+_TESTS = ("tests", "public_test_cases", "private_test_cases")  # where they judge code, an answer may be missing
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands ("data.jsonl, line 3"), and what stands there
 
@@ -52,14 +57,18 @@ def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
         raise InputError(f"{where}: more cells than the header has columns; quote the cells that contain commas")
     question = text_in(row, "question", where)
     answer = text_in(row, "answer", where)
+    verifier = _optional(row, "verifier", where)
+    tested = verifier == "code" and any(row.get(name) for name in _TESTS)
+    if tested and answer is None:
+        answer = ""
     for name, value in (("question", question), ("answer", answer)):
         if value is None:
             raise InputError(f"{where}: no {name}{_alias(name, row)}; every row needs a question and an answer")
-        if not value.strip():
+        if not value.strip() and not (tested and name == "answer"):
             raise InputError(f"{where}: the {name} is empty; fill it in or take the row out")
     assert question is not None
     assert answer is not None
-    verifier = _optional(row, "verifier", where)
+    template = _optional(row, "prompt_template", where)
     return Question(
         id=_optional(row, "id", where) or default_id,
         question=question,
@@ -70,6 +79,7 @@ def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
         verifier=verifier,
         candidates=_candidates(row.get("candidates"), where),
         metadata=_metadata(row, where),
+        prompt_template=None if template is None else resolve(template, f"{where}: prompt_template"),
     )
 
 

@@ -21,6 +21,11 @@ class Speaker(Protocol):
     """What sampling needs of a loaded model."""
 
     @property
+    def instruction(self) -> str:
+        """What follows a question that has no template."""
+        ...
+
+    @property
     def think_start(self) -> str:
         """The opening thinking delimiter."""
         ...
@@ -30,7 +35,7 @@ class Speaker(Protocol):
         """The closing one."""
         ...
 
-    def prompt(self, question: str, *, mode: Mode = ...) -> list[int]:
+    def prompt(self, question: str | Question, *, mode: Mode = ...) -> list[int]:
         """Token ids of everything before the trajectory."""
         ...
 
@@ -81,7 +86,7 @@ def plan(
             missing = [k for k in range(sampling.samples) if trajectory_id(question.id, k, mode) not in done]
             if not missing:
                 continue
-            prompt = tuple(model.prompt(question.question, mode=mode))
+            prompt = tuple(model.prompt(question, mode=mode))
             opened = model.decode(prompt).rstrip().endswith(model.think_start)  # R1's template does so in plain mode
             for k in missing:
                 request = Request(

@@ -25,12 +25,13 @@ from typing import Any, Literal, TypeVar
 
 from innerloop import chat
 from innerloop.errors import InputError
+from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.rollout.engine import Completion, Request, Sampling
 from innerloop.rollout.server_address import base_address
 from innerloop.rollout.server_client import Patience, ServerClient, connected
 from innerloop.rollout.server_protocol import Answer, Api, Dialect, RequestRefused, ServerFault
-from innerloop.schema import Mode, Status
-from innerloop.speaker import INSTRUCTION, Speaker, load_speaker
+from innerloop.schema import Mode, Question, Status
+from innerloop.speaker import Speaker, load_speaker
 
 log = logging.getLogger("innerloop.rollout")
 
@@ -51,14 +52,14 @@ class ChatSpeaker:
         self.think_start = think_start or chat.DELIMITERS[0][0]
         self.think_end = think_end or chat.DELIMITERS[0][1]
 
-    def prompt(self, question: str, *, mode: Mode = Mode.PLAIN) -> list[int]:
+    def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
         """The bytes of the one user turn."""
         if mode is not Mode.PLAIN:
             raise InputError(
                 f"--mode {mode.value}: a chat server writes the prompt itself; name a model whose tokenizer is at hand "
                 "with --model, or use --mode plain"
             )
-        return list((f"{question}\n\n{self.instruction}" if self.instruction else question).encode())
+        return list(user_turn(question, self.instruction).encode())
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of such bytes."""

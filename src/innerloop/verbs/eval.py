@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from innerloop.errors import InputError
 from innerloop.schema import Score, Trajectory
 from innerloop.store import Run, write_file
+from innerloop.verbs.benchmark_list import BenchmarkList, benchmark_list
 from innerloop.verbs.rollout import RolloutSettings, rollout
 from innerloop.verbs.scoring import (
     Disagreement,
@@ -80,7 +81,17 @@ class EvalSettings(RolloutSettings):
     tau: Annotated[tuple[float, ...], _numbers(float)] = field(
         default=(0.5, 0.75, 1.0), metadata=about("Shares that G-Pass@k asks for, e.g. 0.5,1.", free=True)
     )
-    list: bool = field(default=False, metadata=about("Show the benchmarks that are known by name.", free=True))
+    trained_on: Annotated[tuple[str, ...], _SEVERAL] = field(
+        default=(),
+        metadata=about(
+            "Domains that the model was trained on, e.g. math: adds averages over the benchmarks within these domains "
+            "and over all others.",
+            free=True,
+        ),
+    )
+    list: bool = field(
+        default=False, metadata=about("Show the benchmarks and prompts that are known by name.", free=True)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,31 +125,13 @@ class EvalResult:
     files: tuple[Path, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkRow:
-    """A benchmark known by name."""
-
-    name: str
-    source: str
-    licence: str
-    domain: str
-    verifier: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkList:
-    """What ``--list`` shows."""
-
-    benchmarks: tuple[BenchmarkRow, ...]
-
-
 def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> EvalResult | BenchmarkList:
     """Score samples into a run folder: metrics with intervals, tables as files; goes on where an earlier run ended.
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
     if settings.list:
-        return _benchmarks()
+        return benchmark_list(settings.trained_on)
     if not (settings.questions or settings.trajectories or settings.compare):
         raise InputError("nothing to score: give --trajectories, --compare, or --questions to put to the model")
     from innerloop.evaluate.measures import check_ks
@@ -299,20 +292,3 @@ def _kept(out: Path, agreement: Agreement | None) -> list[Path]:
     writer.writeheader()
     writer.writerows(dataclasses.asdict(entry) for entry in agreement.disagreements)
     return [write_file(out / "disagreements.csv", text.getvalue().encode())]
-
-
-def _benchmarks() -> BenchmarkList:
-    from innerloop.questions.benchmarks import BENCHMARKS
-
-    return BenchmarkList(
-        benchmarks=tuple(
-            BenchmarkRow(
-                name=name,
-                source=":".join(filter(None, (entry.hub, entry.config, entry.split))),
-                licence=entry.licence,
-                domain=entry.domain,
-                verifier=entry.verifier,
-            )
-            for name, entry in BENCHMARKS.items()
-        )
-    )

@@ -130,6 +130,7 @@ def landscape(settings: LandscapeSettings, *, command: Sequence[str] | None = No
     out = out_folder("landscape", settings)
     wanted = settings.trajectories if settings.along_paths else tuple(filter(is_run, settings.trajectories))
     questions, given = gather(settings.questions, wanted, limit=settings.limit, seed=settings.seed)
+    questions = settings.worded(questions)
     with Run.start(out, "landscape", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = _Work(run, settings, questions, given if settings.along_paths else [])
         new = work.grids()
@@ -249,7 +250,7 @@ class _Work(Work):
     def _row(self, question: Question) -> Row:
         from innerloop.inner.landscape.scoring import row_of
 
-        return row_of(self.loaded, question.id, self.loaded.prompt(question.question), question.answer)
+        return row_of(self.loaded, question.id, self.loaded.prompt(question), question.answer)
 
     def sharpness(self) -> None:
         """Adds the Hessian's numbers to the landscapes that lack them, question by question."""

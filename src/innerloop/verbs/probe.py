@@ -85,6 +85,7 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     """
     out = out_folder("probe", settings)
     questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions = settings.worded(questions)
     with Run.start(out, "probe", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = Work(run, settings, questions, given)
         done = run.done("curves")

@@ -107,7 +107,7 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
     from innerloop.rollout.sample import trajectory_id
 
     out = out_folder("rollout", settings)
-    questions = load(settings.questions, limit=settings.limit, seed=settings.seed)
+    questions = settings.worded(load(settings.questions, limit=settings.limit, seed=settings.seed))
     modes = [Mode(mode) for mode in dict.fromkeys(settings.mode)]
     wanted = [
         trajectory_id(question.id, number, mode)
@@ -149,9 +149,11 @@ def _sample(
 ) -> None:
     """Sample what is missing, and write it judged, as it comes."""
     from innerloop.evaluate.verify import DELIMITERS, Verifier
+    from innerloop.prompts import used
     from innerloop.rollout.sample import plan, sample
 
     engine, speaker = opened
+    run.note("prompts", used(questions, speaker.instruction))
     planned = plan(questions, speaker, sampling, modes=modes, done=done)
     tokens = 0
     with (

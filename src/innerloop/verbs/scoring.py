@@ -34,8 +34,10 @@ class Known:
     def add(self, questions: Iterable[Question], benchmark: str | None) -> None:
         """Take over questions; `InputError` where another one has the same id."""
         for question in questions:
-            if self.questions.setdefault(question.id, question) != question:
+            before = self.questions.get(question.id, question)
+            if replace(before, prompt_template=question.prompt_template) != question:  # the prompt is no part of it
                 raise InputError(f"question {question.id!r} differs between two sources; give one of them other ids")
+            self.questions[question.id] = question
             if benchmark is not None:
                 self.benchmarks.setdefault(question.id, benchmark)
 

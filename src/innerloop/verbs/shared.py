@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -67,8 +67,15 @@ class InputSettings:
     )
     device: str = field(default="auto", metadata=about("auto, cpu, cuda or cuda:N.", free=True))
     threads: int | None = field(default=None, metadata=about("CPU threads; by default all cores.", free=True))
+    prompt: str | None = field(
+        default=None,
+        metadata=about(
+            "What is said around every question: paper, choice, function … (eval --list shows them) or a text with "
+            "{question} in it; by default what fits the benchmark or the kind of answer."
+        ),
+    )
     instruction: str | None = field(
-        default=None, metadata=about("What the prompt says behind the question; by default the paper's.")
+        default=None, metadata=about("What every prompt says behind the question, in place of --prompt.")
     )
     think_start: str | None = field(default=None, metadata=about("Opens the thinking part, e.g. <think>."))
     think_end: str | None = field(default=None, metadata=about("Closes the thinking part, e.g. </think>."))
@@ -81,6 +88,29 @@ class InputSettings:
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 1)
         check_choices(self)
+        self._template()
+
+    def worded(self, questions: Sequence[Question]) -> list[Question]:
+        """The questions, each with the template that it is put in; ``None`` for what the model's instruction fits.
+
+        What is stored with a run says how it was asked, so that all that goes on with the run asks in the same way.
+        """
+        from innerloop.prompts import default
+
+        own = self._template()
+        return [
+            replace(question, prompt_template=own or question.prompt_template or default(question))
+            for question in questions
+        ]
+
+    def _template(self) -> str | None:
+        from innerloop.prompts import SLOT, resolve
+
+        if self.prompt is not None and self.instruction is not None:
+            raise InputError("--prompt and --instruction: give one of them; a prompt has an instruction of its own")
+        if self.instruction is not None:
+            return f"{SLOT}\n\n{self.instruction}" if self.instruction else SLOT
+        return None if self.prompt is None else resolve(self.prompt, "--prompt")
 
     def load(self, *, suffix: str | None = None) -> LoadedModel:
         """The model of these settings. This is the slow step: call it only when there is work to do."""
@@ -141,7 +171,13 @@ def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]
     """The questions that the folder lacks; `InputError` when it holds another question under the same id."""
     known = {question.id: question for question in run.questions()}
     for question in questions:
-        if known.get(question.id, question) != question:
+        before = known.get(question.id, question)
+        if before != question and replace(before, prompt_template=question.prompt_template) == question:
+            raise InputError(
+                f"{run.path}: question {question.id!r} was put in another prompt when this run began; give the same "
+                "--prompt or --instruction again, or choose another --out"
+            )
+        if before != question:
             raise InputError(
                 f"{run.path}: question {question.id!r} is not the same as when this run began; "
                 f"restore the source or choose another --out"

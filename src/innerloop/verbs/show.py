@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from innerloop.verbs.benchmark_list import BenchmarkList
 from innerloop.verbs.demo import DemoResult
-from innerloop.verbs.eval import BenchmarkList, EvalResult
+from innerloop.verbs.eval import EvalResult
 from innerloop.verbs.landscape import LandscapeResult
 from innerloop.verbs.probe import ProbeResult
 from innerloop.verbs.report import ReportResult
@@ -163,12 +164,40 @@ def _short(text: str) -> str:
 
 @show.register
 def _(result: BenchmarkList) -> None:
-    table = _table("benchmark")
-    for header in ("source", "domain", "verifier", "licence"):
-        table.add_column(header, overflow="fold")
+    console = _console()
     for row in result.benchmarks:
-        table.add_row(*map(escape, (row.name, row.source, row.domain, row.verifier, row.licence)))
-    _console().print(table)
+        fields = "; ".join(f"{own} ← {source}" for own, source in row.fields.items())
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(width=10)
+        table.add_column(overflow="fold")
+        for name, text in (
+            ("source", f"{row.source}, or {row.file}"),
+            ("fields", fields),
+            ("only", row.only),
+            ("verifier", f"{row.verifier}; prompt {row.prompt}"),
+            ("domain", f"{row.domain} ({row.group} for a model trained on {', '.join(result.trained_on)})"),
+            ("licence", row.licence),
+        ):
+            if text is not None:
+                table.add_row(f"  {name}", escape(text))
+        _line(console, row.name)
+        console.print(table)
+    gym = result.gym
+    _line(console, "gym:FAMILY")
+    _indented(
+        console, f"any of reasoning-gym's {len(gym.families)} families, such as {gym.source}, each judged by its own"
+    )
+    _indented(console, f"scorer (verifier {gym.verifier}); {gym.licence}")
+    _line(console, "\nprompts, for --prompt ({question} is where the question goes)")
+    for prompt in result.prompts:
+        console.print(escape(f"{prompt.name}: {prompt.about}" + (f" ({prompt.source})" if prompt.source else "")))
+        _indented(console, prompt.template.strip().replace("\n", "⏎"))
+
+
+def _indented(console: Console, text: str) -> None:
+    from rich.padding import Padding
+
+    console.print(Padding(escape(text), (0, 0, 0, 2)))
 
 
 @show.register

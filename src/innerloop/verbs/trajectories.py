@@ -52,11 +52,30 @@ def _questions(source: str | None, sources: Sequence[str], *, limit: int | None,
     if source is not None:
         from innerloop.questions import load
 
-        return load(source, limit=limit, seed=seed)
+        return _as_asked(load(source, limit=limit, seed=seed), sources)
     run = next((entry for entry in sources if is_run(entry)), None)
     if run is None:
         raise InputError("--questions is missing: only a RUN folder among --trajectories brings its own questions")
-    return Run.open(run).questions()[:limit]
+    return _as_asked(Run.open(run).questions()[:limit], sources)
+
+
+def _as_asked(questions: list[Question], sources: Sequence[str]) -> list[Question]:
+    """The questions in the prompts in which the runs among the sources put them.
+
+    `InputError` where two runs asked the same question in different ways: their trajectories follow different prompts.
+    """
+    asked: dict[str, tuple[Question, str]] = {}
+    for source in filter(is_run, sources):
+        for question in Run.open(source).questions():
+            before, first = asked.setdefault(question.id, (question, source))
+            if before.prompt_template != question.prompt_template:
+                raise InputError(
+                    f"{source}: question {question.id!r} was put in another prompt than in {first}; give one of the two"
+                )
+    return [
+        replace(question, prompt_template=asked[question.id][0].prompt_template) if question.id in asked else question
+        for question in questions
+    ]
 
 
 def _content(trajectory: Trajectory) -> tuple[object, ...]:

@@ -132,6 +132,7 @@ def update(settings: UpdateSettings, *, command: Sequence[str] | None = None) ->
     """
     out = out_folder("update", settings)
     questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions = settings.worded(questions)
     with Run.start(out, "update", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = Work(run, settings, questions, given)
         targets = _adapter_folders(work, settings)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
+from innerloop.prompts import INSTRUCTION, used
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.shared import (
@@ -67,6 +68,12 @@ class Work:
         self._run = run
         self._settings = settings
         self.questions = {question.id: question for question in questions}
+        for question in questions:
+            if not question.answer.strip():
+                raise InputError(
+                    f"question {question.id!r} has no reference answer (only tests judge it), and an answer loss needs "
+                    "one; give other questions, or add the field answer"
+                )
         self._new_questions = missing_questions(run, questions)
         self._given = judged(as_stored(run, given), questions)
         usable = [trajectory for trajectory in self._given if trajectory.status is not Status.ERROR]
@@ -110,6 +117,7 @@ class Work:
         if new := [trajectory for trajectory in (*self._given, *self.wanted) if trajectory.id not in stored]:
             self._run.write("trajectories", Trajectory.to_table({entry.id: entry for entry in new}.values()))
         self._run.note("no_control", self._impossible)
+        self._run.note("prompts", used(self.questions.values(), INSTRUCTION))
 
     def item(
         self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None
@@ -129,7 +137,7 @@ class Work:
         return ProbeItem(
             trajectory_id=trajectory.id,
             question_id=question.id,
-            prompt=tuple(model.prompt(question.question, mode=trajectory.mode)),
+            prompt=tuple(model.prompt(question, mode=trajectory.mode)),
             trajectory=own if own is not None else tuple(model.encode(trajectory.text)),
             answer=question.answer,
             candidates=tuple(candidates),

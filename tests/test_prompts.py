@@ -1,0 +1,134 @@
+"""What is said around a question: by name, by kind of answer, by command, and the same in every verb."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from innerloop.errors import InputError
+from innerloop.prompts import INSTRUCTION, PROMPTS, SLOT, default, named, resolve, used, user_turn
+from innerloop.schema import Question
+from innerloop.store import Run
+from innerloop.testing import byte_tokenizer
+from innerloop.verbs.rollout import RolloutSettings
+
+Cli = Callable[..., Any]
+
+
+def question(**fields: Any) -> Question:
+    return Question(**{"id": "q", "question": "What?", "answer": "1"} | fields)
+
+
+def test_the_papers_prompt_is_the_papers() -> None:
+    assert resolve("paper", "--prompt").replace(SLOT, "Q") == (
+        "Q\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+    )
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_every_template_has_one_place_for_the_question(name: str) -> None:
+    assert PROMPTS[name].template.count(SLOT) == 1
+    assert named(resolve(name, "--prompt")) == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, None),
+        ({"verifier": "math"}, None),
+        ({"verifier": "gym:chain_sum"}, None),
+        ({"verifier": "number"}, None),
+        ({"verifier": "choice"}, "choice"),
+        ({"verifier": "literal"}, "literal"),
+        ({"verifier": "code", "metadata": json.dumps({"tests": "assert f()"})}, "function"),
+        ({"verifier": "code", "metadata": json.dumps({"tests": "x", "entry_point": "f"})}, "completion"),
+        ({"verifier": "code", "metadata": "{"}, "function"),
+    ],
+    ids=repr,
+)
+def test_the_kind_of_answer_decides_where_nobody_else_does(fields: dict[str, str], name: str | None) -> None:
+    assert default(question(**fields)) == (None if name is None else PROMPTS[name].template)
+
+
+@given(st.text(), st.text())
+def test_the_question_comes_through_whole(text: str, instruction: str) -> None:
+    for name in PROMPTS:
+        head, tail = PROMPTS[name].template.split(SLOT)
+        turn = user_turn(question(question=text, prompt_template=PROMPTS[name].template), instruction)
+        assert turn == head + text + tail
+    assert user_turn(question(question=text), instruction) == user_turn(text, instruction)
+
+
+def test_the_order_of_precedence() -> None:
+    choice = question(verifier="choice")
+    asked = RolloutSettings(questions="q").worded([question(), choice, question(prompt_template="A {question}")])
+    assert [entry.prompt_template for entry in asked] == [None, PROMPTS["choice"].template, "A {question}"]
+    assert RolloutSettings(questions="q", prompt="bare").worded([choice])[0].prompt_template == SLOT
+    assert RolloutSettings(questions="q", instruction="I").worded([choice])[0].prompt_template == "{question}\n\nI"
+    assert RolloutSettings(questions="q", instruction="").worded([choice])[0].prompt_template == SLOT
+    assert used(asked, INSTRUCTION) == {"paper": 1, "choice": 1, "A {question}": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "papre"}, "--prompt 'papre': did you mean paper\\? There are paper, conclusion"),
+        ({"prompt": "Say it"}, r"--prompt 'Say it': There are .*; or write a text with \{question\} in it"),
+        ({"prompt": "paper", "instruction": "x"}, "--prompt and --instruction: give one of them"),
+    ],
+)
+def test_prompts_that_make_no_sense(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RolloutSettings(questions="q", **settings)
+
+
+def test_a_chat_server_is_asked_the_same() -> None:
+    from innerloop.rollout.server_engine import ChatSpeaker
+
+    asked = bytes(ChatSpeaker().prompt(question(verifier="choice"))).decode()
+    assert asked == user_turn(question(verifier="choice"), INSTRUCTION)
+    assert bytes(ChatSpeaker().prompt("What?")).decode() == f"What?\n\n{INSTRUCTION}"
+
+
+@pytest.mark.model
+def test_what_follows_a_rollout_asks_as_it_did(cli: Cli, tmp_path: Path, tiny_model: Path) -> None:
+    """The prompt is in the run: probe and update need no option, and another prompt is refused in the same folder."""
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps({"id": "a", "question": "1 + 1?", "answer": "2"}) + "\n")
+    run = tmp_path / "R"
+    common = ("--model", str(tiny_model), "--threads", "1")
+    sampled = cli(
+        *("rollout", "--questions", str(file), "--prompt", "conclusion", "--out", str(run), "--max-tokens", "4"),
+        *common,
+    )
+    assert sampled.status == 0, sampled.err
+    manifest = json.loads((run / "run.json").read_text())["stages"]["rollout"]
+    assert manifest["configuration"]["prompt"] == "conclusion"
+    assert manifest["notes"]["prompts"] == {"conclusion": 1}
+    assert Run.open(run).questions()[0].prompt_template == PROMPTS["conclusion"].template
+    for more in ((), ("--questions", str(file))):
+        probed = cli("probe", "--trajectories", str(run), "--out", str(run), *more, *common)
+        if more:  # the same questions, but another configuration
+            assert "holds a probe run with another configuration" in probed.err
+            probed = cli("probe", "--trajectories", str(run), "--out", str(tmp_path / "P"), *more, *common)
+        assert probed.status == 0, probed.err
+    assert Run.open(tmp_path / "P").questions() == Run.open(run).questions()
+    assert Run.open(tmp_path / "P").curves()[0].loss == Run.open(run).curves()[0].loss
+    other = cli("update", "--trajectories", str(run), "--prompt", "bare", "--out", str(run), *common)
+    assert other.status == 2
+    assert "was put in another prompt when this run began; give the same --prompt or --instruction" in other.err
+
+
+def test_the_model_puts_a_question_in_its_template() -> None:
+    from innerloop.speaker import speak
+
+    speaker = speak(byte_tokenizer(), name="tiny")
+    text = speaker.decode(speaker.prompt(question(verifier="choice")))
+    assert "What?\n\nPlease reason step by step, and put the letter" in text
+    assert INSTRUCTION in speaker.decode(speaker.prompt("What?"))
