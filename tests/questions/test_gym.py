@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 
@@ -53,12 +54,27 @@ def test_limit_size_and_seed():
     assert [q.id for q in load("gym:gcd?seed=8", limit=3, seed=9)] == [q.id for q in by_argument]
 
 
-def test_the_seed_trap_is_as_documented():
-    first = [q.id for q in load("gym:leg_counting?size=10&seed=0")]
-    second = [q.id for q in load("gym:leg_counting?size=10&seed=1")]
-    assert second[:9] == first[1:]
-    far = [q.id for q in load("gym:leg_counting?size=10&seed=1000000")]
-    assert not set(far) & set(first)
+def texts(dataset):
+    return [dataset[i]["question"] for i in range(len(dataset))]
+
+
+def test_a_seed_is_a_stride_of_reasoning_gyms_seeds():
+    import reasoning_gym
+
+    def theirs(seed):
+        return texts(reasoning_gym.create_dataset("leg_counting", size=10, seed=seed))
+
+    assert theirs(1)[:9] == theirs(0)[1:], "the trap: their seeds 0 and 1 share all items but one"
+    ours = [[q.question for q in load(f"gym:leg_counting?size=10&seed={seed}")] for seed in range(3)]
+    assert ours == [theirs(0), theirs(gym.STRIDE), theirs(2 * gym.STRIDE)]
+
+
+def test_random_states_of_two_seeds_never_meet():
+    """Item i has the state of its dataset's seed plus i; the last state of one seed comes before the next's first."""
+    lasts = [gym.create("gcd", {"seed": str(seed), "size": str(gym.STRIDE)}) for seed in range(3)]
+    spans = [(dataset.seed, dataset.seed + len(dataset) - 1) for dataset in lasts]
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+    assert len(load("gym:pool_matrix?seed=4000&size=2")) == 2
 
 
 def test_an_example_stands_in_for_answers_that_are_not_unique():
@@ -103,6 +119,11 @@ def test_parameters_are_converted():
         ("gym:gcd?size=2.5", r"size is '2\.5', which is no int"),
         ("gym:gcd?size=0", r"size is 0: give a number of questions from 1 up"),
         ("gym:gcd?seed=now", r"seed is 'now'"),
+        ("gym:gcd?seed=-1", r"seed is -1: give a number from 0 up"),
+        ("gym:gcd?size=1000001", r"size is 1000001: give a number of questions from 1 up to 1,000,000"),
+        ("gym:pool_matrix?seed=5000", r"seed is 5000: this family takes seeds up to 4,293"),
+        ("gym:modular_chain?min_ops=5&max_ops=4", r"min_ops 5 and max_ops 4 must rise.*; change the parameter"),
+        ("gym:modular_chain?modulus=2", r"modulus is 2, and must lie between 3 and 1000; change the parameter"),
         ("gym:basic_arithmetic?format_style=odd", r"format_style is 'odd'"),
         ("gym:arc_1d?size=-1", r"size is -1"),
         ("gym:chain_sum?min_terms=5&max_terms=2", r"max_terms must be >= min_terms; change the parameter"),

@@ -4,9 +4,10 @@
 fields of the family's own configuration; lists are written with commas (``operators=+,-``), and ``%26`` stands for an
 ampersand. Answers are judged by the family's own scorer.
 
-**Keep seeds further apart than the size.** Item i of seed s is made from the random state s + i in almost all
-families, so item i of seed s *is* item i − 1 of seed s + 1: seeds 0 and 1 share all questions but one, and a train and
-a test set made so overlap. Use e.g. seeds 0 and 1,000,000.
+**Seeds do not overlap.** reasoning-gym makes item i of seed s from the random state s + i in almost all families, so
+its seeds 0 and 1 share all questions but one. Here a seed counts in strides of a million: ``seed=0`` is reasoning-gym's
+seed 0, ``seed=1`` its seed 1,000,000, and sources of different seeds share no random state. Small families may still
+make the same question twice by chance; `innerloop.questions.disjoint` takes these out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from innerloop.schema import Question
 logger = logging.getLogger("innerloop.questions")
 
 SIZE = 50
+STRIDE = 1_000_000  # reasoning-gym's random states per seed, and so the largest size
+_NARROW = frozenset({"pool_matrix"})  # seeds numpy, which takes states of 32 bits
 
 # Families that leave ``answer`` empty because many answers are right, but give an example of a right one.
 _EXAMPLES: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -69,6 +72,8 @@ def create(family: str, parameters: Mapping[str, str]) -> Any:
     import reasoning_gym
     from reasoning_gym.factory import DATASETS
 
+    from innerloop.questions import modular_chain  # noqa: F401  # registers our own family
+
     families = [name for name in DATASETS if name != "composite"]  # composite is made of others by a list of objects
     if family not in families:
         raise InputError(f"gym:{family}: no such family{nearest(family, families) or '; e.g. chain_sum, gsm_symbolic'}")
@@ -80,13 +85,25 @@ def create(family: str, parameters: Mapping[str, str]) -> Any:
             raise InputError(f"gym:{family}: no parameter '{name}' (it has {known}){nearest(name, fields)}")
     kinds = typing.get_type_hints(configuration)
     values = {name: _convert(text, kinds[name], f"gym:{family}: {name}") for name, text in parameters.items()}
-    if values.get("size", 1) < 1:
-        raise InputError(f"gym:{family}: size is {values['size']}: give a number of questions from 1 up")
+    _check_range(family, values)
+    if "seed" in values:
+        values["seed"] *= STRIDE
     try:
         return reasoning_gym.create_dataset(family, **values)
     except (AssertionError, ValueError) as error:  # its own checks of the parameters
         reason = str(error) or "a parameter is out of the family's range"
         raise InputError(f"gym:{family}: {reason}; change the parameter") from error
+
+
+def _check_range(family: str, values: Mapping[str, Any]) -> None:
+    """``InputError`` for sizes and seeds with which sources could share random states (−5 and 5 are the same one)."""
+    size, seed = values.get("size", 1), values.get("seed", 0)
+    if not 1 <= size <= STRIDE:
+        raise InputError(f"gym:{family}: size is {size}: give a number of questions from 1 up to {STRIDE:,}")
+    if seed < 0:
+        raise InputError(f"gym:{family}: seed is {seed}: give a number from 0 up")
+    if family in _NARROW and seed * STRIDE + size > 2**32:
+        raise InputError(f"gym:{family}: seed is {seed}: this family takes seeds up to {2**32 // STRIDE - 1:,}")
 
 
 def _convert(text: str, kind: Any, where: str) -> Any:
