@@ -43,6 +43,7 @@ class Source(StrEnum):
     """Where a trajectory comes from. The controls are made from the trajectories of the same run."""
 
     SOLUTION = "solution"  # the question's own worked solution
+    ORACLE = "oracle"  # derived step by step for a reasoning-gym question
     FILE = "file"
     SAMPLE = "sample"  # sampled from an engine
     OTHER_QUESTION = "other-question"  # control: a trajectory that belongs to another question
@@ -136,7 +137,8 @@ class Trajectory(_Record):
     """One chain of thought t = t₁…tₙ for one question.
 
     ``id`` is stable and unique in a run, e.g. ``gsm8k-test-0/solution``, ``…/file-2``, ``…/sample-0``,
-    ``…/no-thinking-0``; a control's id ends in the control's name: ``…/solution/shuffled``.
+    ``…/no-thinking-0``, ``…/oracle-division-short-0``; a control's id ends in the control's name:
+    ``…/solution/shuffled``.
     ``text`` is the reasoning between the prompt and the answer, without thinking delimiters; ``final`` is what the
     model showed after its thinking, where there was a thinking part. ``token_ids`` are the tokens that the model
     itself produced (all of them, delimiters and final part included), absent for given text. ``tokens`` counts them

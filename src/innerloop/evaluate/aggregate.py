@@ -128,9 +128,9 @@ def _values(own: Sequence[_Measured], number: str) -> dict[str, list[float]]:
 
 
 def _contrasts(groups: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """Right against wrong of the same source and mode; worked solutions against each control."""
+    """Right against wrong of the same source and mode; worked solutions and oracles against each control."""
     right = [group for group in groups if group.outcome is Outcome.RIGHT]
-    solutions = [group for group in groups if group.source is Source.SOLUTION]
+    solutions = [group for group in groups if group.source in (Source.SOLUTION, Source.ORACLE)]
     return [(a, b) for a in right for b in groups if b == replace(a, outcome=Outcome.WRONG)] + [
         (a, b) for a in solutions for b in groups if b.source.is_control
     ]

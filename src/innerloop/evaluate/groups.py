@@ -37,6 +37,8 @@ class Group:
     @property
     def kind(self) -> str:
         """What decides colour and dash: the outcome, or for solutions and controls the source."""
+        if self.source is Source.ORACLE:  # a worked solution, too; a symbol tells the two apart
+            return str(Source.SOLUTION)
         return str(self.source) if self.source not in _JUDGED else str(self.outcome or "unjudged")
 
     @property
@@ -51,6 +53,7 @@ class Group:
 
 _NAMES = {
     Source.SOLUTION: "Worked solutions",
+    Source.ORACLE: "Oracle trajectories",
     Source.FILE: "From file",
     Source.SAMPLE: "Samples",
     Source.OTHER_QUESTION: "Control: other question",

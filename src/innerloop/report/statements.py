@@ -8,6 +8,7 @@ from innerloop.schema import Mode, Outcome, Source
 
 _NOUNS = {
     Source.SOLUTION: "worked solutions",
+    Source.ORACLE: "oracle trajectories",
     Source.FILE: "trajectories from file",
     Source.SAMPLE: "samples",
     Source.OTHER_QUESTION: "trajectories of another question",

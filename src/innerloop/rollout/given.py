@@ -11,6 +11,7 @@ from innerloop.errors import InputError
 from innerloop.questions import files
 from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import missing, scalar_text, text_in
+from innerloop.rollout.oracle import ORACLE, from_oracle, is_oracle
 from innerloop.schema import Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.store import Run
 
@@ -20,25 +21,37 @@ SOLUTIONS = "solutions"
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
-def given(source: str, questions: Sequence[Question], *, known: Collection[str] = ()) -> list[Trajectory]:
+def is_file(source: str) -> bool:
+    """Whether a source of trajectories is a file: neither ``solutions``, nor an oracle, nor a folder."""
+    return source != SOLUTIONS and not is_oracle(source) and not Path(source).is_dir()
+
+
+def given(
+    source: str, questions: Sequence[Question], *, known: Collection[str] = (), seed: int = 0
+) -> list[Trajectory]:
     """The trajectories of a source for these questions.
 
-    ``source`` is ``solutions`` (the questions' own worked solutions, right by definition), a file (.jsonl, .json, .csv,
-    .parquet), or the folder of another run. A file's columns are ``question_id, text`` and optionally ``correct,
+    ``source`` is ``solutions`` (the questions' own worked solutions, right by definition), ``oracle`` with parameters
+    (`innerloop.rollout.oracle`, drawn from ``seed``), a file (.jsonl, .json, .csv, .parquet), or the folder of another
+    run. A file's columns are ``question_id, text`` and optionally ``correct,
     answer, model, final, mode, sample, id``; ``mode`` (plain where it is missing) is the kind of prompt that the text
     followed. ``known`` holds the ids of questions that exist but are not among ``questions`` (a limit left them out);
     trajectories for them are left out too. ``InputError`` says what is wrong with a source.
     """
     if source == SOLUTIONS:
         return solutions(questions)
+    if is_oracle(source):
+        return from_oracle(source, questions, seed=seed)
     path = Path(source)
     if path.is_dir():
         return from_run(path, questions)
     if not path.exists() and path.suffix.lower() not in files.READERS:
-        siblings = [SOLUTIONS, *(p.name for p in path.parent.iterdir())] if path.parent.is_dir() else [SOLUTIONS]
+        folder = path.parent.iterdir() if path.parent.is_dir() else ()
+        siblings = [SOLUTIONS, ORACLE, *(entry.name for entry in folder)]
         raise InputError(
             f"trajectories '{source}': no such file or run folder; "
-            f"give '{SOLUTIONS}', a file ({', '.join(files.READERS)}) or a run folder{nearest(path.name, siblings)}"
+            f"give '{SOLUTIONS}', '{ORACLE}', a file ({', '.join(files.READERS)}) or a run folder"
+            f"{nearest(path.name, siblings)}"
         )
     return from_file(path, questions, known=known)
 

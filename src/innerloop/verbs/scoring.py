@@ -92,7 +92,7 @@ def read(source: str, known: Known, *, limit: int | None, out: Path) -> Samples:
         asked = (run.manifest["stages"].get("rollout") or {}).get("configuration", {}).get("questions")
         known.add(run.questions(), short_name(asked) if isinstance(asked, str) else None)
         found = [trajectory for trajectory in run.trajectories() if not trajectory.source.is_control]
-        found = [trajectory for trajectory in found if trajectory.source is not Source.SOLUTION]
+        found = [trajectory for trajectory in found if trajectory.source not in (Source.SOLUTION, Source.ORACLE)]
         curves = run.curves()
     else:
         found = from_file(path, list(known.questions.values()) or None, text_needed=False)

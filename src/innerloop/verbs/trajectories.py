@@ -30,16 +30,16 @@ def gather(
     Raises `InputError` where there is nothing, where a trajectory belongs to no question, and where two sources have
     different trajectories under one id.
     """
-    from innerloop.rollout.given import SOLUTIONS, given
+    from innerloop.rollout.given import given, is_file
 
     questions = _questions(questions_source, sources, limit=limit, seed=seed)
     known: set[str] = set()
-    if limit is not None and any(source != SOLUTIONS and not is_run(source) for source in sources):
+    if limit is not None and any(map(is_file, sources)):
         # A file's trajectory for a question behind the limit is left out; only one for no question at all is an error.
         known = {question.id for question in _questions(questions_source, sources, limit=None, seed=seed)}
     found: dict[str, Trajectory] = {}
     for source in sources:
-        for trajectory in given(source, questions, known=known):
+        for trajectory in given(source, questions, known=known, seed=seed):
             if _content(found.setdefault(trajectory.id, trajectory)) != _content(trajectory):
                 raise InputError(
                     f"{source}: trajectory {trajectory.id!r} is also in another source, with another text; "

@@ -36,13 +36,16 @@ class TrajectorySettings(OutputSettings, InputSettings):
     )
     trajectories: tuple[str, ...] = field(
         default=("solutions",),
-        metadata=about("solutions (the questions' own), a FILE or a RUN folder; repeat it for several."),
+        metadata=about(
+            "solutions (the questions' own), oracle?style=short|long|corrected&per_question=K (derived step by step, "
+            "for gym questions), a FILE or a RUN folder; repeat it for several."
+        ),
     )
     controls: tuple[Literal["other-question", "shuffled", "filler"], ...] = field(
         default=(),
         metadata=about("Also measure trajectories without reasoning about their question; repeat it for several."),
     )
-    controls_of: Literal["all", "solution", "file", "sample"] = field(
+    controls_of: Literal["all", "solution", "oracle", "file", "sample"] = field(
         default="all", metadata=about("Which trajectories controls are made of.")
     )
     suffix: str | None = field(
@@ -52,7 +55,7 @@ class TrajectorySettings(OutputSettings, InputSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.trajectories:
-            raise InputError("--trajectories: nothing given; name solutions, a FILE or a RUN folder")
+            raise InputError("--trajectories: nothing given; name solutions, oracle, a FILE or a RUN folder")
 
 
 class Work:
