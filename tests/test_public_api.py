@@ -45,8 +45,10 @@ PUBLIC = [
     "landscape",
     "load",
     "probe",
+    "remove_overlap",
     "report",
     "rollout",
+    "traces",
     "update",
 ]
 COMMON = (

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from innerloop.errors import InputError
     from innerloop.models import LoadedModel, load
+    from innerloop.questions.disjoint import remove_overlap
+    from innerloop.questions.oracles import traces
     from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Score, Source, Status, Trajectory, Update
     from innerloop.store import Run
     from innerloop.verbs.benchmark_list import BenchmarkList
@@ -65,14 +67,18 @@ __all__ = [
     "landscape",
     "load",
     "probe",
+    "remove_overlap",
     "report",
     "rollout",
+    "traces",
     "update",
 ]
 
 _HOMES = {
     "errors": ("InputError",),
     "models": ("LoadedModel", "load"),
+    "questions.disjoint": ("remove_overlap",),
+    "questions.oracles": ("traces",),
     "schema": (
         *("Curve", "Landscape", "Mode", "Outcome", "Question", "Score", "Source", "Status", "Trajectory", "Update"),
     ),
