@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,8 @@ PUBLIC = [
     "DemoSettings",
     "EvalResult",
     "EvalSettings",
+    "InitResult",
+    "InitSettings",
     "InputError",
     "Landscape",
     "LandscapeResult",
@@ -34,8 +37,11 @@ PUBLIC = [
     "RolloutSettings",
     "Run",
     "Score",
+    "SftSettings",
     "Source",
     "Status",
+    "Step",
+    "TrainResult",
     "Trajectory",
     "Update",
     "UpdateResult",
@@ -49,6 +55,7 @@ PUBLIC = [
     "report",
     "rollout",
     "traces",
+    "train",
     "update",
 ]
 COMMON = (
@@ -67,6 +74,17 @@ FIELDS = {
     "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
     "report": "run json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
+}
+TRAINING = (
+    "learning_rate schedule warmup weight_decay clip batch_size parts max_steps minutes lora save_every "
+    "watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens report_to"
+)
+RECIPES = {
+    "init": "out json debug shape tokenizer seed",
+    "sft": (
+        f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
+        "trajectory_weight answer_weight form_weight max_length"
+    ),
 }
 FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on list"
 HEAVY = ["torch", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
@@ -94,6 +112,18 @@ def test_a_verb_is_a_function_of_its_settings(verb: str) -> None:
     assert settings.__dataclass_params__.frozen
     assert [field.name for field in dataclasses.fields(settings)] == FIELDS[verb].split()
     assert all(field.metadata["help"] for field in dataclasses.fields(settings)), "every option has its help"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_its_settings(recipe: str) -> None:
+    settings = getattr(innerloop, f"{recipe.capitalize()}Settings")
+    assert [field.name for field in dataclasses.fields(settings)] == RECIPES[recipe].split()
+    assert all(field.metadata["help"] for field in dataclasses.fields(settings)), "every option has its help"
+
+
+def test_train_takes_settings_of_a_recipe_only() -> None:
+    with pytest.raises(TypeError, match="train takes a recipe's settings"):
+        innerloop.train(innerloop.ReportSettings(run=Path("r")))
 
 
 def test_the_verbs_keep_their_names_whoever_imports_the_sub_packages_first() -> None:

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from innerloop.models import LoadedModel, load
     from innerloop.questions.disjoint import remove_overlap
     from innerloop.questions.oracles import traces
-    from innerloop.schema import Curve, Landscape, Mode, Outcome, Question, Score, Source, Status, Trajectory, Update
+    from innerloop.schema import (
+        Curve,
+        Landscape,
+        Mode,
+        Outcome,
+        Question,
+        Score,
+        Source,
+        Status,
+        Step,
+        Trajectory,
+        Update,
+    )
     from innerloop.store import Run
     from innerloop.verbs.benchmark_list import BenchmarkList
     from innerloop.verbs.demo import DemoResult, DemoSettings, demo
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
     from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
+    from innerloop.verbs.train import InitResult, InitSettings, SftSettings, TrainResult, train
     from innerloop.verbs.update import UpdateResult, UpdateSettings, update
 
 __all__ = [
@@ -40,6 +53,8 @@ __all__ = [
     "DemoSettings",
     "EvalResult",
     "EvalSettings",
+    "InitResult",
+    "InitSettings",
     "InputError",
     "Landscape",
     "LandscapeResult",
@@ -56,8 +71,11 @@ __all__ = [
     "RolloutSettings",
     "Run",
     "Score",
+    "SftSettings",
     "Source",
     "Status",
+    "Step",
+    "TrainResult",
     "Trajectory",
     "Update",
     "UpdateResult",
@@ -71,6 +89,7 @@ __all__ = [
     "report",
     "rollout",
     "traces",
+    "train",
     "update",
 ]
 
@@ -80,7 +99,19 @@ _HOMES = {
     "questions.disjoint": ("remove_overlap",),
     "questions.oracles": ("traces",),
     "schema": (
-        *("Curve", "Landscape", "Mode", "Outcome", "Question", "Score", "Source", "Status", "Trajectory", "Update"),
+        *(
+            "Curve",
+            "Landscape",
+            "Mode",
+            "Outcome",
+            "Question",
+            "Score",
+            "Source",
+            "Status",
+            "Step",
+            "Trajectory",
+            "Update",
+        ),
     ),
     "store": ("Run",),
     "verbs.benchmark_list": ("BenchmarkList",),
@@ -90,6 +121,7 @@ _HOMES = {
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),
     "verbs.rollout": ("RolloutResult", "RolloutSettings", "rollout"),
+    "verbs.train": ("InitResult", "InitSettings", "SftSettings", "TrainResult", "train"),
     "verbs.update": ("UpdateResult", "UpdateSettings", "update"),
 }
 _HOME = {name: f"innerloop.{home}" for home, names in _HOMES.items() for name in names}

@@ -38,8 +38,14 @@ class _Command:
 
     def load(self) -> tuple[Callable[..., Any], Any]:
         """The verb's function and its settings."""
-        module = import_module(f"innerloop.verbs.{self.verb}")
-        return getattr(module, self.verb), getattr(module, f"{self.verb.capitalize()}Settings")
+        name = self.words[-1]
+        module = import_module(f"innerloop.verbs.{'.'.join(self.words)}")
+        return getattr(module, name), getattr(module, f"{name.capitalize()}Settings")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The verb, and for ``train`` the recipe."""
+        return tuple(self.verb.split())
 
 
 COMMANDS = (
@@ -69,8 +75,21 @@ COMMANDS = (
         "Score samples with intervals, or sample and score; compare models.",
         "eval --trajectories samples.jsonl --k 1,8",
     ),
+    _Command(
+        "train init",
+        "Make a fresh model, with a tokenizer of characters or bytes.",
+        "train init --shape tiny --out M0",
+    ),
+    _Command(
+        "train sft",
+        "Train a model on trajectories, or on answers alone.",
+        "train sft --model M0 --questions gym:gcd?size=2000 --trajectories oracle --out R1",
+    ),
     _Command("report", "Write one self-contained page from a run folder.", "report R1"),
 )
+
+
+_TRAIN = "Train a model: the outer loop, one recipe a command."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,10 +126,14 @@ def _app(arguments: Sequence[str]) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
+    recipes = App(name="train", help=_TRAIN, help_format="plaintext", help_epilogue="Start with: innerloop train init")
+    app.command(recipes)
     for command in COMMANDS:
-        function = _function(command, arguments) if arguments[:1] == [command.verb] else _nothing
+        meant = tuple(arguments[: len(command.words)]) == command.words
+        function = _function(command, arguments) if meant else _nothing
         epilogue = f"Example: innerloop {command.example}"
-        app.command(function, name=command.verb, help=command.text, help_epilogue=epilogue)
+        parent = recipes if len(command.words) > 1 else app
+        parent.command(function, name=command.words[-1], help=command.text, help_epilogue=epilogue)
     return app
 
 
@@ -154,8 +177,13 @@ def _show_default(value: Any) -> str | None:
 
 def _about_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) -> str:
     """One line on arguments that make no sense, with the nearest that would."""
-    known = [command.verb for command in COMMANDS]
+    known = list(dict.fromkeys(command.words[0] for command in COMMANDS))
     name = arguments[0] if arguments and arguments[0] in known else None
+    if name == "train":
+        recipes = [command.words[1] for command in COMMANDS if len(command.words) > 1]
+        if arguments[1:2] and arguments[1] not in recipes:
+            return _unknown("recipe", arguments[1], recipes, "see innerloop train --help")
+        name = " ".join(arguments[:2])
     help_hint = f"see innerloop {name} --help" if name else "see innerloop --help"
     if isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
         stray = error.unused_tokens[0]
@@ -165,10 +193,14 @@ def _about_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) ->
         given = any(word.split("=")[0] == option for word in arguments)
         return f"{option} needs a value; {help_hint}" if given else f"{option} is missing; {help_hint}"
     if isinstance(error, cyclopts.UnknownCommandError) and arguments and name is None:
-        near = difflib.get_close_matches(arguments[0], [*known, "--help", "--version"], n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        return f"unknown command {arguments[0]!r}: {meant}There are {', '.join(known)}; {help_hint}"
+        return _unknown("command", arguments[0], known, help_hint)
     return f"{str(error).rstrip('.')}; {help_hint}"
+
+
+def _unknown(kind: str, word: str, known: Sequence[str], help_hint: str) -> str:
+    near = difflib.get_close_matches(word, [*known, "--help", "--version"], n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"unknown {kind} {word!r}: {meant}There are {', '.join(known)}; {help_hint}"
 
 
 def _fail(status: int, said: str, debug: bool) -> int:

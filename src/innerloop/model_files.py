@@ -42,7 +42,8 @@ def locate(name: str) -> Path | None:
             raise InputError(f"model {name!r} is a file but not a .gguf one; {ACCEPTED}")
         return path
     if path.is_dir():
-        return _folder(path)
+        trained = path / "model"  # a run folder of train stands for the model in it
+        return _folder(trained if (path / "run.json").is_file() and trained.is_dir() else path)
     if _looks_like_path(name):
         raise InputError(f"model {name!r}: no such file or folder{_nearest_sibling(path)}; {ACCEPTED}")
     near = difflib.get_close_matches(name.lower(), BUNDLED, n=1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
 from innerloop.model_files import resolve
-from innerloop.speaker import Speaker, max_context, speak
+from innerloop.speaker import Speaker, brought, max_context, speak
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def load(  # the one place where a user says everything about a model
         tokenizer,
         name=name,
         suffix=suffix,
-        instruction=instruction,
+        instruction=brought(folder, "instruction") if instruction is None else instruction,
         think_start=think_start,
         think_end=think_end,
     )

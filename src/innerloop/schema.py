@@ -7,7 +7,7 @@ never 0 and never an empty string.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Self
@@ -500,3 +500,38 @@ class Score(_Record):
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:  # noqa: ARG003
         return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(_Record):
+    """What one optimiser step of a training said (``kind`` train), or a look at held-out questions (``watch``) at it.
+
+    ``step`` counts optimiser steps from 1 (0: before the first); ``seconds`` is the time of training until then, over
+    restarts. ``metrics`` holds name and value: ``loss`` in nats per weighted token, ``learning_rate``, ``grad_norm``,
+    ``entropy`` in nats per token, ``num_tokens`` so far, and what the recipe adds.
+    """
+
+    id: str
+    kind: str
+    step: int
+    seconds: float
+    metrics: tuple[tuple[str, float], ...]
+
+    SCHEMA: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("step", pa.int64(), nullable=False),
+            pa.field("seconds", pa.float64(), nullable=False),
+            pa.field("metrics", pa.map_(pa.string(), pa.float64()), nullable=False),
+        ]
+    )
+
+    @classmethod
+    def of(cls, kind: str, step: int, seconds: float, metrics: Mapping[str, float]) -> Step:
+        """A record whose id is made of kind and step, so that a step done again replaces the first time."""
+        return cls(id=f"{kind}/{step}", kind=kind, step=step, seconds=seconds, metrics=tuple(metrics.items()))
+
+    @classmethod
+    def _restore(cls, name: str, value: Any) -> Any:
+        return tuple(map(tuple, value)) if name == "metrics" else value

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SUFFIX = "\n\n**Final Answer**\n\\boxed{"
+MANNER_FILE = "innerloop.json"  # in a model's folder: how it wants to be talked to, where that is not our default
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
@@ -201,6 +202,7 @@ def load_speaker(
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}: {reason}") from error
         context = _max_context(place)
+        instruction = brought(place, "instruction") if instruction is None else instruction
     return speak(
         tokenizer,
         name=name,
@@ -209,6 +211,15 @@ def load_speaker(
         think_end=think_end,
         max_context=context,
     )
+
+
+def brought(folder: Path, name: str) -> str | None:
+    """What a model's own `MANNER_FILE` says about ``name``, or None."""
+    try:
+        value = json.loads((folder / MANNER_FILE).read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _max_context(folder: Path) -> int | None:

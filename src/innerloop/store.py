@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
+from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
 
 log = logging.getLogger("innerloop.store")
 
@@ -43,6 +43,7 @@ _KINDS: dict[str, tuple[pa.Schema, str]] = {  # stage: the schema of its rows, t
     "updates": (Update.SCHEMA, "id"),
     "landscapes": (Landscape.SCHEMA, "id"),
     "scores": (Score.SCHEMA, "id"),
+    "steps": (Step.SCHEMA, "id"),
 }
 STAGES = tuple(_KINDS)
 _PACKAGES = ("innerloop", "torch", "transformers", "tokenizers", "datasets", "math-verify", "reasoning-gym")
@@ -195,6 +196,10 @@ class Run:
     def scores(self) -> list[Score]:
         """The scores of this run, one per series and question."""
         return list({record.id: record for record in Score.from_table(self.read("scores"))}.values())
+
+    def steps(self) -> list[Step]:
+        """The steps of this run's training and the looks at held-out questions, steps rising."""
+        return sorted(Step.from_table(self.read("steps")), key=lambda record: record.step)
 
     def _shards(self, stage: str) -> list[Path]:
         return sorted((self.path / stage).glob("[0-9]*.parquet"))

@@ -61,7 +61,7 @@ class Row:
 def make_row(speaker: Speaker, question: Question, trajectory: Trajectory | None, weights: Weights) -> Row:
     """The row of one trajectory; without one, of the answer alone."""
     mode = trajectory.mode if trajectory is not None else Mode.PLAIN
-    parts: list[tuple[Sequence[int], float]] = [(speaker.prompt(question.question, mode=mode), 0.0)]
+    parts: list[tuple[Sequence[int], float]] = [(speaker.prompt(question, mode=mode), 0.0)]
     if trajectory is not None and trajectory.source is Source.SAMPLE and trajectory.token_ids:
         parts += _sampled(speaker, trajectory.token_ids, weights)
     else:

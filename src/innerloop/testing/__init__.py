@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from innerloop.testing.byte_tokenizer import byte_tokenizer
 from innerloop.testing.engine import ScriptedEngine
 from innerloop.testing.server import Asked, Reply, ScriptedServer, serving
 from innerloop.testing.tiny import ARCHITECTURES, Architecture, save_tiny, tiny
+from innerloop.tokenizers import byte_tokenizer
 
 __all__ = [
     "ARCHITECTURES",

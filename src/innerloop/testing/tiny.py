@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
-from innerloop.testing.byte_tokenizer import VOCABULARY, byte_tokenizer
+from innerloop.tokenizers import VOCABULARY, byte_tokenizer
 
 if TYPE_CHECKING:
     import torch

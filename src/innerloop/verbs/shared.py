@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
+from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
 from innerloop.settings import about as about  # the verbs take these three from here
 from innerloop.settings import at_least as at_least
 from innerloop.settings import check_choices as check_choices
@@ -29,7 +29,7 @@ log = logging.getLogger("innerloop")
 
 SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
 
-RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score)
+RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score, Step)
 
 
 QUESTION_SOURCES = (
@@ -223,7 +223,7 @@ class Shards(Generic[RecordT]):
         """Take over the records of one finished unit; they stay together."""
         self._pending.extend(records)
         if time.monotonic() - self._written >= SHARD_SECONDS:
-            self._flush()
+            self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -231,9 +231,10 @@ class Shards(Generic[RecordT]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was taken over since the last shard."""
         if self._pending:
             self._run.write(self._stage, self._kind.to_table(self._finish(self._pending)))
         self._pending = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from innerloop.verbs.landscape import LandscapeResult
 from innerloop.verbs.probe import ProbeResult
 from innerloop.verbs.report import ReportResult
 from innerloop.verbs.rollout import RolloutResult
+from innerloop.verbs.train.init import InitResult
+from innerloop.verbs.train.result import Look, TrainResult
 from innerloop.verbs.update import UpdateResult
 
 if TYPE_CHECKING:
@@ -198,6 +201,43 @@ def _indented(console: Console, text: str) -> None:
     from rich.padding import Padding
 
     console.print(Padding(escape(text), (0, 0, 0, 2)))
+
+
+@show.register
+def _(result: InitResult) -> None:
+    console = _console()
+    size = f"{result.parameters:,} weights, {result.vocabulary} tokens"
+    _line(console, f"a {result.shape} model in {result.model}: {size}")
+    _next(console, "train", "sft", "--model", str(result.model), "--questions", "…", "--trajectories", "…")
+
+
+@show.register
+def _(result: TrainResult) -> None:
+    console = _console()
+    if result.looks:
+        names = [name for name in result.looks[-1].metrics if name in _LOOKED_AT]
+        table = _table("step")
+        for name in names:
+            table.add_column(name.removeprefix("watch_"), justify="right")
+        for look in _few(result.looks):
+            table.add_row(str(look.step), *(_figure(look.metrics.get(name)) for name in names))
+        console.print(table)
+    loss = "" if result.loss is None else f", loss {result.loss:.3g} nats at the end"
+    tokens = "" if result.tokens is None else f", {result.tokens:,} tokens"
+    _line(console, f"{result.steps} steps in {result.seconds:.0f} s of training{tokens}{loss}")
+    if result.dropped:
+        _line(console, f"{result.dropped} rows were left out because of their length")
+    _line(console, f"model: {result.model}" + (f", adapter: {result.adapter}" if result.adapter else ""))
+    _next(console, "eval", "--model", str(result.run), "--questions", "…", "--n", "8")
+
+
+_LOOKED_AT = ("watch_pass@1", "watch_gain", "watch_area", "watch_downward", "watch_tokens", "watch_entropy")
+
+
+def _few(looks: Sequence[Look], most: int = 12) -> list[Look]:
+    """The first, the last, and as many between as are readable."""
+    step = max(1, math.ceil((len(looks) - 1) / (most - 1)))
+    return [look for i, look in enumerate(looks) if i % step == 0 or i == len(looks) - 1]
 
 
 @show.register

@@ -122,6 +122,16 @@ def judged(
     return [decided.get(trajectory.id, trajectory) for trajectory in trajectories]
 
 
+def right_ones(trajectories: Sequence[Trajectory], questions: Iterable[Question]) -> tuple[list[Trajectory], int]:
+    """Those that lead to the right answer, judged where they carry no verdict, and how many others there are.
+
+    A question's own worked solution counts as right: many state no final answer to judge.
+    """
+    verdicts = judged(trajectories, questions)
+    kept = [t for t in verdicts if t.outcome is Outcome.RIGHT or t.source is Source.SOLUTION]
+    return kept, len(verdicts) - len(kept)
+
+
 def shown(trajectory: Trajectory) -> str:
     """What is judged. A sample's final part, nothing while its thinking never ended; else what the row says."""
     if trajectory.source is Source.SAMPLE:

@@ -1,0 +1,135 @@
+"""What goes on beside the steps: records, the time limit, marks of whole checkpoints, a look at held-out questions."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from innerloop.schema import Step
+
+_WHOLE = "whole.json"  # written last into a checkpoint: without it, a kill came in between
+_ALWAYS_LOGGED = ("epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+
+class Clock:
+    """Seconds of training, over restarts too."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + time.monotonic() - self._start
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What happens in the block takes no time of the training."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._start += time.monotonic() - begun
+
+
+class Record(TrainerCallback):
+    """Hands every step's numbers to ``keep``."""
+
+    def __init__(self, keep: Callable[[Step], None], clock: Clock) -> None:
+        self._keep = keep
+        self._clock = clock
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:  # noqa: ARG002
+        """Called by the trainer after each logged step."""
+        numbers = {name: float(value) for name, value in (logs or {}).items() if name not in _ALWAYS_LOGGED}
+        if "loss" in numbers:  # the summary at the end has no loss of its own
+            self._keep(Step.of("train", state.global_step, self._clock.seconds, numbers))
+
+
+class Deadline(TrainerCallback):
+    """Ends the training after so many minutes of it."""
+
+    def __init__(self, minutes: float, clock: Clock) -> None:
+        self._limit = 60 * minutes
+        self._clock = clock
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Called by the trainer after each step."""
+        if self._clock.seconds >= self._limit:
+            control.should_training_stop = control.should_save = True
+
+
+class Watch(TrainerCallback):
+    """Measures held-out questions before the first step, at every ``every``-th one and at the end."""
+
+    def __init__(
+        self, measure: Callable[[], Mapping[str, float]], every: int, keep: Callable[[Step], None], clock: Clock
+    ) -> None:
+        self._measure = measure
+        self._every = every
+        self._keep = keep
+        self._clock = clock
+        self._latest = -1
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Before the first step, unless the run goes on."""
+        if state.global_step == 0:
+            self._look(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Every so many steps."""
+        if state.global_step % self._every == 0:
+            self._look(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Where the last step was not looked at."""
+        if self._latest != state.global_step:
+            self._look(state)
+
+    def _look(self, state: Any) -> None:
+        self._latest = state.global_step
+        with self._clock.stopped():
+            found = {name: value for name, value in self._measure().items() if not math.isnan(value)}
+        self._keep(Step.of("watch", state.global_step, self._clock.seconds, found))
+
+
+class Whole(TrainerCallback):
+    """Marks checkpoints that were written to their end, with the seconds of training until then.
+
+    ``flush`` is called before: what is recorded of the steps up to the checkpoint must be safe by then, because a
+    restart does not do these steps again.
+    """
+
+    def __init__(self, clock: Clock, flush: Callable[[], None]) -> None:
+        self._clock = clock
+        self._flush = flush
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Called by the trainer behind each save."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and folder.is_dir():
+            self._flush()
+            (folder / _WHOLE).write_text(json.dumps({"seconds": self._clock.seconds}), encoding="utf-8")
+
+
+def last_whole(folder: Path) -> tuple[Path | None, float]:
+    """The newest checkpoint that was written to its end, and its seconds of training; halves of others are removed."""
+    found: list[tuple[int, Path]] = []
+    for entry in folder.glob("checkpoint-*"):
+        if (entry / _WHOLE).is_file():
+            found.append((int(entry.name.rpartition("-")[2]), entry))
+        else:
+            shutil.rmtree(entry)
+    if not found:
+        return None, 0.0
+    newest = max(found)[1]
+    return newest, float(json.loads((newest / _WHOLE).read_text(encoding="utf-8"))["seconds"])

@@ -1,0 +1,165 @@
+"""``train sft``: learn from trajectories that are there (RaML table 1, section 3.2)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from innerloop.errors import InputError
+from innerloop.schema import Question, Trajectory
+from innerloop.store import Run
+from innerloop.verbs.shared import (
+    QUESTION_SOURCES,
+    about,
+    at_least,
+    configuration,
+    free_fields,
+    out_folder,
+    write_questions,
+)
+from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from innerloop.models import LoadedModel
+    from innerloop.outer.rows import Row, Weights
+
+log = logging.getLogger("innerloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftSettings(TrainSettings):
+    """Which trajectories to learn from, how many per question, and what of them counts."""
+
+    questions: str | None = field(default=None, metadata=about(f"{QUESTION_SOURCES}; by default those of a RUN."))
+    trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+        default=("solutions",),
+        metadata=about("solutions, oracle, a FILE or a RUN folder, several at once; none: learn answers alone."),
+    )
+    support: int | None = field(
+        default=None, metadata=about("Trajectories per question (the size of its support set); by default all.")
+    )
+    select: Literal["random", "shortest", "first"] = field(
+        default="random", metadata=about("Which of a question's trajectories are taken, where there are more.")
+    )
+    keep: Literal["right", "all"] = field(
+        default="right", metadata=about("Learn from trajectories that lead to the right answer only, or from all.")
+    )
+    skip_short: bool = field(
+        default=False, metadata=about("Leave out questions with fewer than --support trajectories instead of stopping.")
+    )
+    passes: int = field(
+        default=1, metadata=about("Passes over the questions, whatever --support; each shows one trajectory of each.")
+    )
+    trajectory_weight: float = field(default=1.0, metadata=about("Weight of the trajectory's tokens in the loss."))
+    answer_weight: float = field(default=1.0, metadata=about("Weight of the answer's tokens."))
+    form_weight: float = field(
+        default=1.0, metadata=about("Weight of what is around the answer: suffix, closing brace, end.")
+    )
+    max_length: int | None = field(default=None, metadata=about("Leave out rows with more tokens; at most a tenth."))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("support", "passes", "max_length"):
+            at_least(name, getattr(self, name), 1)
+        if "none" in self.trajectories and len(self.trajectories) > 1:
+            raise InputError("--trajectories none: stands for answers alone; leave it out or name nothing else")
+        self.weights()
+
+    def weights(self) -> Weights:
+        """What each token counts; `InputError` for values that make no sense."""
+        from innerloop.outer.rows import Weights
+
+        return Weights(trajectory=self.trajectory_weight, answer=self.answer_weight, form=self.form_weight)
+
+
+def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+    """Fine-tune a model on trajectories into a run folder; goes on from the last checkpoint.
+
+    Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
+    """
+    out = out_folder("train-sft", settings)
+    questions, given = _support(settings)
+    with Run.start(out, "train sft", configuration(settings), command=command, free=free_fields(settings)) as run:
+        from innerloop.verbs.train.training import finished, train_with
+
+        before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
+        if finished(run):
+            log.info("nothing to do: %s holds the trained model", out)
+            rows, dropped = run.noted("rows"), run.noted("dropped")
+        else:
+            loaded = settings.load_to_train()
+            run.record_model(loaded.describe())
+            made, dropped = _rows(settings, loaded, questions, given)
+            rows = len(made)
+            write_questions(run, [q for q in questions if q.id not in run.done("questions")])
+            run.note("rows", rows)
+            run.note("dropped", dropped)
+            from innerloop.outer.sft import sft_trainer
+
+            train_with(
+                settings,
+                run,
+                loaded,
+                rows=rows,
+                make=lambda arguments, lora, callbacks: sft_trainer(
+                    loaded.model, loaded.tokenizer, made, arguments, lora=lora, callbacks=callbacks
+                ),
+            )
+        return result_of(run, "sft", questions=len(questions), rows=rows, dropped=dropped, before=before)
+
+
+def _support(settings: SftSettings) -> tuple[list[Question], dict[str, tuple[Trajectory | None, ...]]]:
+    """The questions, and the trajectories that each of them is learnt with."""
+    from innerloop.outer.select import ORDERS
+    from innerloop.outer.support import enough, support_sets
+
+    if settings.trajectories == ("none",):
+        from innerloop.questions import load
+
+        if settings.questions is None:
+            raise InputError("--questions is missing: answers alone come from the questions")
+        questions = load(settings.questions, limit=settings.limit, seed=settings.seed)
+        return questions, {question.id: (None,) for question in questions}
+    from innerloop.verbs.trajectories import gather, right_ones
+
+    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    if settings.keep == "right":
+        given, others = right_ones(given, questions)
+        if others:
+            log.info("%d trajectories are left out: they do not lead to the right answer", others)
+    if settings.skip_short:
+        questions, short = enough(questions, given, settings.support)
+        log.info("%d questions are left out: they have fewer than %d trajectories", short, settings.support or 1)
+        if not questions:
+            raise InputError("--skip-short: no question has enough right trajectories; lower --support or sample more")
+    return questions, dict(support_sets(questions, given, settings.support, ORDERS[settings.select](settings.seed)))
+
+
+def _rows(
+    settings: SftSettings,
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    sets: dict[str, tuple[Trajectory | None, ...]],
+) -> tuple[list[Row], int]:
+    """Every row of every pass in order, and how many were too long."""
+    from innerloop.outer.rows import make_row, within
+    from innerloop.outer.support import passes
+
+    by_id = {question.id: question for question in questions}
+    made: dict[tuple[str, str | None], Row] = {}
+    order = []
+    for name, trajectory in passes(sets, settings.passes, settings.seed):
+        key = (name, trajectory.id if trajectory else None)
+        if key not in made:
+            made[key] = make_row(loaded, by_id[name], trajectory, settings.weights())
+        order.append(made[key])
+    kept, dropped = within(order, settings.max_length or loaded.max_context)
+    if dropped:
+        log.warning("%d of %d rows are left out: more than %s tokens", dropped, len(order), settings.max_length)
+    return kept, dropped

@@ -1,0 +1,151 @@
+"""Running a trainer into a run folder: its arguments, checkpoints, records and the saved model."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.errors import InputError
+from innerloop.gguf_cache import quiet_bars
+from innerloop.progress import progress
+from innerloop.schema import Step
+from innerloop.store import Run
+from innerloop.verbs.shared import Shards
+from innerloop.verbs.train.settings import TrainSettings
+from innerloop.verbs.train.watching import watcher
+
+if TYPE_CHECKING:
+    from innerloop.models import LoadedModel
+
+log = logging.getLogger("innerloop")
+
+Make = Callable[[dict[str, Any], Any, Sequence[Any]], Any]  # arguments, LoRA configuration, callbacks → trainer
+
+
+def finished(run: Run) -> bool:
+    """Whether the folder holds the model at the end of its training."""
+    return bool(run.noted("trained")) and (run.path / "model" / "config.json").is_file()
+
+
+def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: int, make: Make) -> None:
+    """Train from the last whole checkpoint to the end, and save the model (with LoRA merged, and apart)."""
+    from innerloop.outer.callbacks import Clock, Deadline, Record, Watch, Whole, last_whole
+
+    folder = run.path / "checkpoints"
+    checkpoint, seconds = last_whole(folder)
+    clock = Clock(seconds)
+    steps = math.ceil(rows / settings.batch_size)
+    steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
+    if not steps:
+        raise InputError("nothing to train on: no rows are left")
+    measure = watcher(settings, loaded)
+    with progress("training", steps, "steps") as shown, Shards(run, "steps", Step) as shards:
+
+        def keep(step: Step) -> None:
+            shards.add(step)
+            numbers = dict(step.metrics)
+            if step.kind == "train":
+                shown.advance(step.step - shown.done, f"loss {numbers['loss']:.3g}")
+            else:
+                log.info("step %d: %s", step.step, _said(numbers))
+
+        callbacks = [Record(keep, clock), Whole(clock, shards.flush)]
+        if settings.minutes is not None:
+            callbacks.append(Deadline(settings.minutes, clock))
+        if measure is not None:
+            callbacks.append(Watch(measure, settings.watch_every, keep, clock))
+        trainer = make(_arguments(settings, folder, steps), _lora(settings), callbacks)
+        _quieten(trainer)
+        with quiet_bars():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    _save(settings, run, trainer, loaded)
+    run.note("trained", True)
+
+
+def _arguments(settings: TrainSettings, folder: Path, steps: int) -> dict[str, Any]:
+    """The arguments that all of TRL's trainers share."""
+    import torch
+    from accelerate import PartialState
+
+    on_gpu = torch.cuda.is_available() and settings.device != "cpu"
+    processes = PartialState().num_processes
+    if settings.batch_size % (settings.parts * processes):
+        raise InputError(
+            f"--batch-size {settings.batch_size}: {processes} processes with --parts {settings.parts} do not divide it"
+        )
+    return {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": settings.batch_size // settings.parts // processes,
+        "gradient_accumulation_steps": settings.parts,
+        "max_steps": steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.clip,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu and settings.dtype == "auto",
+        "activation_checkpointing": on_gpu,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": settings.save_every,
+        "save_total_limit": 2,
+        "report_to": list(settings.report_to) or "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+
+
+def _lora(settings: TrainSettings) -> Any:
+    if settings.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _quieten(trainer: Any) -> None:
+    """The trainer's own printing would stand between our lines."""
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+
+
+def _save(settings: TrainSettings, run: Run, trainer: Any, loaded: LoadedModel) -> None:
+    """``model`` as any tool reads it; with LoRA, ``adapter`` too."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if settings.lora is not None:
+        model.save_pretrained(run.path / "adapter")
+        model = model.merge_and_unload()
+    unfinished = run.path / "model.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with quiet_bars():
+        model.save_pretrained(unfinished)
+    loaded.tokenizer.save_pretrained(unfinished)
+    _keep_manner(loaded, unfinished)
+    shutil.rmtree(run.path / "model", ignore_errors=True)
+    unfinished.rename(run.path / "model")
+
+
+def _keep_manner(loaded: LoadedModel, folder: Path) -> None:
+    """A model is asked as it was trained to be asked."""
+    import json
+
+    from innerloop.prompts import INSTRUCTION
+    from innerloop.speaker import MANNER_FILE
+
+    if loaded.instruction != INSTRUCTION:
+        (folder / MANNER_FILE).write_text(json.dumps({"instruction": loaded.instruction}) + "\n", encoding="utf-8")
+
+
+def _said(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix('watch_')} {value:.3g}" for name, value in numbers.items())

@@ -1,0 +1,224 @@
+"""``innerloop train`` from the command line, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import Ran
+
+from innerloop.models import load
+from innerloop.schema import Outcome
+from innerloop.store import Run
+
+Cli = Callable[..., Ran]
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from innerloop.outer.init import fresh, save
+
+    folder = tmp_path_factory.mktemp("fresh") / "m"
+    save(*fresh("tiny", "characters", 0), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [
+        {"id": f"q{i}", "question": f"{i}+{i}=?", "answer": str(2 * i), "solution": f"{i}+{i}={2 * i}"}
+        for i in range(12)
+    ]
+    path = tmp_path_factory.mktemp("questions") / "q.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def arguments(model: Path | str, questions: Path, out: Path, **changes: object) -> list[str]:
+    options = {"batch_size": 4, "passes": 4, "learning_rate": 1e-3, "threads": 1, "save_every": 1} | changes
+    options |= {"model": model, "questions": questions, "out": out}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return ["train", "sft", *words, "--json"]
+
+
+def losses(out: Path) -> list[float]:
+    return [dict(step.metrics)["loss"] for step in Run.open(out).steps() if step.kind == "train"]
+
+
+def test_init_makes_a_model_that_every_verb_takes(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("train", "init", "--out", tmp_path / "m", "--json", "--seed", 4)
+    assert ran.status == 0
+    assert json.loads(ran.out)["parameters"] < 1_000_000
+    again = cli("train", "init", "--out", tmp_path / "m")
+    assert again.status == 2
+    assert "not empty" in again.err
+    assert "--out is missing" in cli("train", "init").err
+
+
+def test_sft_lowers_the_loss_and_leaves_a_model(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*arguments(model, questions, tmp_path / "r"), "--watch", questions, "--watch-limit", 2,
+              "--watch-trajectories", "solutions", "--watch-every", 6, "--watch-max-tokens", 8)  # fmt: skip
+    assert ran.status == 0, ran.err
+    result = json.loads(ran.out)
+    assert (result["steps"], result["rows"], result["dropped"]) == (12, 48, 0)
+    found = losses(tmp_path / "r")
+    assert found[-1] < 0.7 * found[0]
+    assert [look["step"] for look in result["looks"]] == [0, 6, 12]
+    assert result["looks"][-1]["metrics"]["watch_end"] < result["looks"][0]["metrics"]["watch_end"]
+    assert {"watch_gain", "watch_area", "watch_pass@1", "watch_tokens", "watch_entropy"} <= set(
+        result["looks"][0]["metrics"]
+    )
+    trained, fresh = load(str(tmp_path / "r")), load(str(model))  # the run folder stands for its model
+    assert trained.fingerprint != fresh.fingerprint
+    assert trained.instruction == ""
+    again = cli(*arguments(model, questions, tmp_path / "r"), "--watch", questions)
+    assert json.loads(again.out)["new_steps"] == 0
+    assert "nothing to do" in again.err
+
+
+def test_the_first_loss_is_the_weighted_loss_of_the_first_rows(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path
+) -> None:
+    from innerloop.outer.loss import weighted_loss
+    from innerloop.outer.rows import Weights, collate, make_row
+    from innerloop.outer.select import ORDERS
+    from innerloop.outer.support import passes, support_sets
+    from innerloop.verbs.trajectories import gather
+
+    weighted = ["--trajectory-weight", "0.5", "--answer-weight", "2", "--form-weight", "0"]
+    assert cli(*arguments(model, questions, tmp_path / "r"), *weighted, "--max-steps", 1).status == 0
+    assert cli(*arguments(model, questions, tmp_path / "parts"), *weighted, "--max-steps", 1, "--parts", 4).status == 0
+    loaded = load(str(model), dtype="float32")
+    asked, given = gather(str(questions), ("solutions",), limit=None, seed=0)
+    by_id = {question.id: question for question in asked}
+    order = passes(support_sets(asked, given, None, ORDERS["random"](0)), 4, 0)
+    weights = Weights(trajectory=0.5, answer=2, form=0)
+    rows = [make_row(loaded, by_id[name], shown, weights) for name, shown in list(order)[:4]]
+    batch = collate(rows, 0)
+    logits = loaded.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    expected = weighted_loss(logits, batch["input_ids"], batch["weights"]).item()
+    assert losses(tmp_path / "r") == [pytest.approx(expected, abs=1e-5)]
+    assert losses(tmp_path / "parts") == [pytest.approx(expected, abs=1e-5)]
+    whole, parts = (load(str(tmp_path / name)).model.state_dict() for name in ("r", "parts"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, rtol=0, atol=2e-5)
+
+
+def test_answers_alone_need_no_trajectory(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*arguments(model, questions, tmp_path / "r"), "--trajectories", "none", "--max-steps", 2)
+    assert ran.status == 0, ran.err
+    assert json.loads(ran.out)["rows"] == 48
+
+
+def test_lora_leaves_an_adapter_and_the_merged_model(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*arguments(model, questions, tmp_path / "r"), "--lora", 2)
+    assert ran.status == 0, ran.err
+    assert losses(tmp_path / "r")[-1] < losses(tmp_path / "r")[0]
+    from peft import PeftModel
+
+    fresh, merged = load(str(model), dtype="float32"), load(str(tmp_path / "r"), dtype="float32")
+    ids = torch.tensor([fresh.prompt("3+3=?")])
+    before = fresh.model(input_ids=ids).logits
+    adapted = PeftModel.from_pretrained(fresh.model, tmp_path / "r" / "adapter")(input_ids=ids).logits
+    assert not torch.allclose(before, adapted, atol=1e-3)
+    torch.testing.assert_close(merged.model(input_ids=ids).logits, adapted, atol=1e-4, rtol=0)
+
+
+def test_wrong_trajectories_are_left_out(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    rows = [{"question_id": f"q{i}", "text": f"{i}+{i}", "answer": str(2 * i + (i == 3))} for i in range(12)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [
+        *arguments(model, questions, tmp_path / "r"),
+        "--trajectories",
+        str(tmp_path / "t.jsonl"),
+        "--max-steps",
+        "1",
+    ]
+    ran = cli(*command)
+    assert ran.status == 2
+    assert "1 of 12 questions have fewer right trajectories (q3 has 0)" in ran.err
+    ran = cli(*command, "--skip-short")
+    assert ran.status == 0
+    assert json.loads(ran.out)["questions"] == 11
+    assert Run.open(tmp_path / "r").done("questions").isdisjoint({"q3"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"support": 5}, "--support 5: 12 of 12 questions have fewer right trajectories (q0 has 1)"),
+        ({"max_length": 9}, "--max-length 9: 48 of 48 rows are longer"),
+        ({"parts": 3}, "--parts 3: does not divide --batch-size 4"),
+        ({"answer_weight": 0, "trajectory_weight": 0, "form_weight": 0}, "nothing to learn from"),
+        ({"learning_rate": 0}, "--learning-rate 0.0: must be more than 0"),
+        ({"watch_trajectories": "solutions"}, "say with --watch which questions"),
+    ],
+)
+def test_bad_input(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    ran = cli(*arguments(model, questions, tmp_path / "r", **changes))
+    assert ran.status == 2
+    assert said in ran.err
+    assert ran.err.strip().splitlines()[-1].startswith("innerloop: ")
+    assert not (tmp_path / "r" / "run.json").exists()
+
+
+def test_a_model_that_is_not_there(cli: Cli, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*arguments("nowhere/at/all", questions, tmp_path / "r"))
+    assert ran.status == 2
+    assert "no such file or folder" in ran.err
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path
+) -> None:
+    ran = cli(*arguments(model, questions, tmp_path / "r", learning_rate=1e30, clip=0))
+    assert ran.status == 1
+    assert "the loss of step" in ran.err
+    assert "on the questions q" in ran.err
+    assert list((tmp_path / "r" / "checkpoints").glob("checkpoint-*/whole.json"))
+    assert not (tmp_path / "r" / "model").exists()
+
+
+def test_killed_and_started_again_it_comes_to_the_same_losses(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path
+) -> None:
+    assert cli(*arguments(model, questions, tmp_path / "whole")).status == 0
+    command = [sys.executable, "-m", "innerloop", *arguments(model, questions, tmp_path / "r")]
+    for reached in (3, 7):  # kill it in mid-work, twice
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "r" / "checkpoints" / f"checkpoint-{reached}").exists():
+            assert process.poll() is None, "it ended before the kill"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert losses(tmp_path / "r") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
+    one, other = (load(str(tmp_path / name)).fingerprint for name in ("r", "whole"))
+    assert one == other
+
+
+def test_a_time_limit_ends_the_training(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*arguments(model, questions, tmp_path / "r"), "--minutes", "0.000001")
+    assert ran.status == 0
+    assert json.loads(ran.out)["steps"] == 1
+
+
+def test_the_trained_model_is_sampled_and_scored(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    assert cli(*arguments(model, questions, tmp_path / "r", passes=100, save_every=1000)).status == 0
+    ran = cli("eval", "--model", tmp_path / "r", "--questions", questions, "--n", 2, "--max-tokens", 24,
+              "--temperature", "0.01", "--top-k", 0, "--out", tmp_path / "e", "--threads", 1)  # fmt: skip
+    assert ran.status == 0, ran.err
+    verdicts = [trajectory.outcome for trajectory in Run.open(tmp_path / "e").trajectories()]
+    assert verdicts.count(Outcome.RIGHT) > 12  # it has learnt its twelve questions by heart
