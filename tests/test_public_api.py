@@ -77,7 +77,7 @@ FIELDS = {
 }
 TRAINING = (
     "learning_rate schedule warmup weight_decay clip batch_size parts max_steps minutes lora save_every "
-    "watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens report_to"
+    "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens report_to"
 )
 RECIPES = {
     "init": "out json debug shape tokenizer seed",

@@ -64,14 +64,17 @@ def test_init_makes_a_model_that_every_verb_takes(cli: Cli, tmp_path: Path) -> N
 
 
 def test_sft_lowers_the_loss_and_leaves_a_model(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
-    ran = cli(*arguments(model, questions, tmp_path / "r"), "--watch", questions, "--watch-limit", 2,
-              "--watch-trajectories", "solutions", "--watch-every", 6, "--watch-max-tokens", 8)  # fmt: skip
+    watched = {"watch": questions, "watch_limit": 2, "watch_trajectories": "solutions", "watch_every": 5}
+    command = arguments(model, questions, tmp_path / "r", **watched, watch_max_tokens=8)
+    ran = cli(*command)
     assert ran.status == 0, ran.err
     result = json.loads(ran.out)
-    assert (result["steps"], result["rows"], result["dropped"]) == (12, 48, 0)
+    assert "2 of 12 training questions are held out" in ran.err
+    assert (result["questions"], result["rows"], result["dropped"], result["steps"]) == (10, 40, 0, 10)
+    assert Run.open(tmp_path / "r").done("questions").isdisjoint({"q0", "q1"})
     found = losses(tmp_path / "r")
     assert found[-1] < 0.7 * found[0]
-    assert [look["step"] for look in result["looks"]] == [0, 6, 12]
+    assert [look["step"] for look in result["looks"]] == [0, 5, 10]
     assert result["looks"][-1]["metrics"]["watch_end"] < result["looks"][0]["metrics"]["watch_end"]
     assert {"watch_gain", "watch_area", "watch_pass@1", "watch_tokens", "watch_entropy"} <= set(
         result["looks"][0]["metrics"]
@@ -79,7 +82,7 @@ def test_sft_lowers_the_loss_and_leaves_a_model(cli: Cli, model: Path, questions
     trained, fresh = load(str(tmp_path / "r")), load(str(model))  # the run folder stands for its model
     assert trained.fingerprint != fresh.fingerprint
     assert trained.instruction == ""
-    again = cli(*arguments(model, questions, tmp_path / "r"), "--watch", questions)
+    again = cli(*command)
     assert json.loads(again.out)["new_steps"] == 0
     assert "nothing to do" in again.err
 

@@ -37,11 +37,14 @@ class TrainSettings(OutputSettings, InputSettings):
         default=None, metadata=about("Train LoRA adapters of this rank instead of all weights; saved merged as well.")
     )
     save_every: int = field(default=100, metadata=about("Steps from checkpoint to checkpoint.", free=True))
+    held_out: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+        default=(), metadata=about("Sources of questions to keep out of the training; those of --watch are anyway.")
+    )
     watch: str | None = field(
-        default=None, metadata=about(f"Held-out questions to measure during training: {QUESTION_SOURCES}.", free=True)
+        default=None, metadata=about(f"Held-out questions to measure during training: {QUESTION_SOURCES}.")
     )
     watch_every: int = field(default=100, metadata=about("Steps from look to look.", free=True))
-    watch_limit: int = field(default=32, metadata=about("Questions to look at.", free=True))
+    watch_limit: int = field(default=32, metadata=about("Questions to look at."))
     watch_samples: int = field(default=1, metadata=about("Samples of each for pass@1; 0: only probe.", free=True))
     watch_trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
         default=(), metadata=about("Trajectories of the held-out questions to probe, as --trajectories.", free=True)

@@ -22,6 +22,7 @@ from innerloop.verbs.shared import (
     out_folder,
     write_questions,
 )
+from innerloop.verbs.train.apart import apart
 from innerloop.verbs.train.result import TrainResult, result_of
 from innerloop.verbs.train.settings import TrainSettings
 
@@ -124,11 +125,12 @@ def _support(settings: SftSettings) -> tuple[list[Question], dict[str, tuple[Tra
 
         if settings.questions is None:
             raise InputError("--questions is missing: answers alone come from the questions")
-        questions = load(settings.questions, limit=settings.limit, seed=settings.seed)
+        questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
         return questions, {question.id: (None,) for question in questions}
     from innerloop.verbs.trajectories import gather, right_ones
 
     questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions = apart(settings, questions)
     if settings.keep == "right":
         given, others = right_ones(given, questions)
         if others:
