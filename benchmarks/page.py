@@ -1,9 +1,11 @@
 """How long the page takes to open and to scroll, in headless Chromium.
 
     python benchmarks/page.py            # 200 trajectories of 300 tokens; one trajectory of 6,000 tokens
+    python benchmarks/page.py --scores   # two series on 2,000 questions, 8 samples of 300 words each: 32,000 texts
 
 Opening is the time from navigation until text is usable and until the charts are drawn; scrolling is the time of a
-frame while the reader's text moves. Targets: open within 3 seconds, frames within 50 milliseconds.
+frame while the reader's text moves. Targets: open within 3 seconds, frames within 50 milliseconds. Of scores a click
+that opens a question's samples and a sort of all questions are timed as well.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from innerloop.report import page as report
 from innerloop.schema import Source
+from innerloop.testing.evaluations import write_evaluation
 from innerloop.testing.runs import made_up, write_run
 from measure import show, spread
 
@@ -34,6 +37,16 @@ SCROLL = """async () => {
   return times;
 }"""
 
+CLICKS = """async () => {
+  const timed = async (selector) => {
+    const start = performance.now();
+    document.querySelector(selector).click();
+    await new Promise(requestAnimationFrame);
+    return performance.now() - start;
+  };
+  return [await timed("#scores-grid [data-i]"), await timed("#scores-grid [data-column='gap'] button")];
+}"""
+
 
 def opened(browser: Browser, file: Path) -> tuple[Page, float]:
     """The page with its charts drawn, and how many seconds that took."""
@@ -47,34 +60,61 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--scores", action="store_true", help="the page of a large evaluation instead")
+    arguments = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         sys.exit("needs Chromium: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        (scores if arguments.scores else texts)(browser, Path(folder), arguments.rounds)
+        browser.close()
+
+
+def texts(browser: Browser, folder: Path, rounds: int) -> None:
+    """Pages of trajectories with curves."""
     runs = {
         "200 trajectories of 300 tokens": made_up(questions=40, tokens=300),
         "2 trajectories of 6,000 tokens": made_up(questions=2, tokens=6000, kinds=((Source.SOLUTION, None, 0.5),)),
     }
     rows = []
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        for number, (name, run) in enumerate(runs.items()):
-            path = write_run(Path(folder) / str(number), *run)
-            start = time.perf_counter()
-            file = report.write(path)
-            written = time.perf_counter() - start
-            seconds, frames = [], []
-            for _ in range(rounds):
-                tab, taken = opened(browser, file)
-                seconds.append(taken)
-                frames.append(sorted(tab.evaluate(SCROLL))[60])
-                tab.context.close()
-            size = file.stat().st_size / 2**20
-            rows.append([name, f"{written:.1f}", f"{size:.1f}", spread(seconds, 2), spread(frames, 0)])
-        browser.close()
+    for number, (name, run) in enumerate(runs.items()):
+        file, cells = written(write_run(folder / str(number), *run))
+        seconds, frames = [], []
+        for _ in range(rounds):
+            tab, taken = opened(browser, file)
+            seconds.append(taken)
+            frames.append(sorted(tab.evaluate(SCROLL))[60])
+            tab.context.close()
+        rows.append([name, *cells, spread(seconds, 2), spread(frames, 0)])
     show("the page in Chromium", ["run", "writing, s", "MiB", "open, s", "median frame, ms"], rows)
+
+
+def scores(browser: Browser, folder: Path, rounds: int) -> None:
+    """The page of an evaluation of two series."""
+    file, cells = written(write_evaluation(folder / "R", questions=2000, samples=8, words=300))
+    seconds, clicks = [], []
+    for _ in range(rounds):
+        tab, taken = opened(browser, file)
+        seconds.append(taken)
+        clicks.append(tab.evaluate(CLICKS))
+        tab.context.close()
+    row = [
+        "2 × 2,000 questions × 8",
+        *cells,
+        spread(seconds, 2),
+        *(spread(list(own), 0) for own in zip(*clicks, strict=True)),
+    ]
+    show("the page of an evaluation", ["run", "writing, s", "MiB", "open, s", "open a question, ms", "sort, ms"], [row])
+
+
+def written(run: Path) -> tuple[Path, list[str]]:
+    """The page of a run, the seconds that writing it took, and its size in MiB."""
+    start = time.perf_counter()
+    file = report.write(run)
+    return file, [f"{time.perf_counter() - start:.1f}", f"{file.stat().st_size / 2**20:.1f}"]
 
 
 if __name__ == "__main__":

@@ -84,6 +84,21 @@ def test_the_table_for_people(cli: Cli) -> None:
     assert "avg@4" in ran.out
     assert "43.8 [" in ran.out
     assert "16 samples of 4 questions in runs/eval-" in ran.out
+    assert "next: innerloop report runs/eval-" in ran.out
+
+
+def test_samples_that_were_only_scored_are_kept_in_the_run(cli: Cli) -> None:
+    """So that the page can show them, and the folder can be scored again without its source."""
+    file = samples("s.jsonl", [4, 2, 0, 1])
+    scored(cli, "--trajectories", file, "--out", "R")
+    kept = Run.open("R").trajectories()
+    assert len(kept) == 16
+    assert {trajectory.id.partition("/")[0] for trajectory in kept} == {"s"}
+    file.unlink()
+    assert cells(scored(cli, "--trajectories", "R", "--out", "S"))["avg@4"] == pytest.approx(7 / 16)
+    ran = cli("report", "R", "--json")
+    assert ran.status == 0
+    assert json.loads(ran.out)["statements"][0].startswith("s, over 4 questions: avg@4 43.8 [")
 
 
 def test_verdicts_are_redone_and_compared(cli: Cli, questions_file: Path) -> None:

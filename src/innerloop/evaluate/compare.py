@@ -118,10 +118,10 @@ def permutation_p(
         patterns = (np.arange(2 ** len(size))[:, None] >> np.arange(len(size))) & 1
         return float(np.mean(np.abs((2 * patterns - 1) @ size) >= seen))
     generator = np.random.default_rng(seed)
-    extreme = 0
+    extreme, total = 0, size.sum()
     for start in range(0, draws, 10_000):
         signs = generator.integers(0, 2, size=(min(10_000, draws - start), len(size)), dtype=np.int8)
-        extreme += int(np.sum(np.abs((2.0 * signs - 1) @ size) >= seen))
+        extreme += int(np.sum(np.abs(2 * (signs.astype(np.float64) @ size) - total) >= seen))
     return (extreme + 1) / (draws + 1)
 
 

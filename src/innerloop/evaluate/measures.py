@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from innerloop.errors import InputError
 from innerloop.evaluate.metrics import best_of_k, g_pass_at_k, majority_at_k, mg_pass_at_k, pass_at_k, threshold
@@ -69,7 +70,7 @@ class Measure:
         if decided < self._k:
             return math.nan
         if self.kind == "maj":
-            return _majority(score, self._k)
+            return _majority(*_votes(score), self._k)
         return self._counted(decided, score.right)
 
     def bounds(self, score: Score) -> tuple[float, float]:
@@ -80,7 +81,8 @@ class Measure:
         if self.kind == "avg":
             return score.right / score.samples, (score.right + score.undecided) / score.samples
         if self.kind == "maj":
-            return _majority(score, self._k, undecided=0.0), _majority(score, self._k, undecided=1.0)
+            votes = _votes(score)
+            return _majority(*votes, self._k, undecided=0.0), _majority(*votes, self._k, undecided=1.0)
         return (
             self._counted(score.samples, score.right),
             self._counted(score.samples, score.right + score.undecided),
@@ -91,6 +93,7 @@ class Measure:
         assert self.k is not None, f"{self.kind} needs a k"
         return self.k
 
+    @lru_cache(maxsize=65536)  # questions share counts, and a large benchmark asks for each many times  # noqa: B019
     def _counted(self, n: int, c: int) -> float:
         if self.kind == "g-pass":
             assert self.tau is not None
@@ -132,12 +135,26 @@ def check_ks(samples: Mapping[str, int], ks: Iterable[int]) -> None:
             )
 
 
-def _majority(score: Score, k: int, *, undecided: float | None = None) -> float:
+def _votes(score: Score) -> tuple[tuple[tuple[int, int, int], ...], int, int]:
+    """Per answer how many votes are right, wrong and undecided; how many abstain, and how many of those undecided."""
+    votes = zip(score.votes_right, score.votes_wrong, score.votes_undecided, strict=True)
+    return tuple(sorted(votes)), score.abstained, score.abstained_undecided
+
+
+@lru_cache(maxsize=65536)
+def _majority(
+    answers: tuple[tuple[int, int, int], ...],
+    abstained: int,
+    abstained_undecided: int,
+    k: int,
+    *,
+    undecided: float | None = None,
+) -> float:
     """The vote; undecided samples take part with that value where one is given, else they are left out."""
     votes = []
-    for right, wrong, open_ in zip(score.votes_right, score.votes_wrong, score.votes_undecided, strict=True):
+    for right, wrong, open_ in answers:
         size = right + wrong + (0 if undecided is None else open_)
         if size:
             votes.append((size, (right + (undecided or 0.0) * open_) / size))
-    silent = score.abstained - (score.abstained_undecided if undecided is None else 0)
+    silent = abstained - (abstained_undecided if undecided is None else 0)
     return majority_at_k(votes, silent, k)

@@ -16,6 +16,7 @@ from innerloop.report.facts import facts, probed_model
 from innerloop.report.headline import headline
 from innerloop.report.landscapes import landscape_blocks, landscapes
 from innerloop.report.reading import index, reader_block
+from innerloop.report.scores import score_blocks, scores
 from innerloop.report.updates import update_blocks, updates
 from innerloop.report.view import View, view
 
@@ -47,11 +48,17 @@ class PageData:
     blocks: dict[str, Any]
 
 
+def _summary(view: View) -> dict[str, Any] | None:
+    """The summary of curves; where samples were scored and not probed, the scores are the summary."""
+    return None if view.scores and not view.probed else headline(view)
+
+
 SECTIONS = (
-    Section(key="headline", title="Summary", build=headline),
+    Section(key="headline", title="Summary", build=_summary),
+    Section(key="scores", title="Scores", build=scores, blocks=score_blocks),
     Section(key="curves", title="Curves", build=curves),
-    Section(key="table", title="Trajectories", build=lambda view: {} if view.entries else None),
-    Section(key="reader", title="Reader", build=lambda view: {} if view.entries else None),
+    Section(key="table", title="Trajectories", build=lambda view: {} if view.readable else None),
+    Section(key="reader", title="Reader", build=lambda view: {} if view.readable else None),
     Section(key="update", title="Update", build=updates, blocks=update_blocks),
     Section(key="landscape", title="Landscape", build=landscapes, blocks=landscape_blocks),
 )

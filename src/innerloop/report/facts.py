@@ -22,7 +22,9 @@ def facts(view: View) -> dict[str, Any]:
     model = probed_model(view)
     questions = _setting(stages, "questions")
     return {
-        "title": " on ".join(filter(None, (_name(model), questions))) or view.path.resolve().name,
+        "title": _scored(view, model)
+        or " on ".join(filter(None, (_name(model), questions)))
+        or view.path.resolve().name,
         "short": [(label, value) for label, value in _short(view, model, questions) if value],
         "warnings": [
             f"{verb}: {_WARNINGS[entry['status']]}. The page shows what was finished; "
@@ -49,7 +51,7 @@ def _short(view: View, model: dict[str, Any], questions: str | None) -> list[tup
     seeds = dict.fromkeys(str(entry["seed"]) for entry in stages.values() if entry.get("seed") is not None)
     return [
         ("Model", _model_line(model)),
-        ("Questions", f"{len(view.questions):,}" + (f" from {questions}" if questions else "")),
+        ("Questions", f"{_questions(view):,}" + (f" from {questions}" if questions else "")),
         ("Trajectories", f"{sources:,}" + (f" and {controls:,} controls" if controls else "")),
         ("Seed", ", ".join(seeds)),
         ("Status", ", ".join(f"{verb} {entry.get('status', '')}" for verb, entry in stages.items())),
@@ -69,7 +71,10 @@ def _model_line(model: dict[str, Any]) -> str:
 
 def _name(model: dict[str, Any]) -> str:
     """A folder's or file's own name; a hub id and a plain name as they are."""
-    name = str(model.get("name") or "")
+    return _file(str(model.get("name") or ""))
+
+
+def _file(name: str) -> str:
     return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
@@ -89,7 +94,22 @@ def _date(moment: str | None) -> str | None:
 
 def _setting(stages: dict[str, dict[str, Any]], name: str) -> str | None:
     values = (entry.get("configuration", {}).get(name) for entry in stages.values())
-    return next((str(value) for value in values if value), None)
+    found = next((value for value in values if value), None)
+    named = [found] if isinstance(found, str) else found
+    return ", ".join(_file(str(value)) for value in named) if named else None
+
+
+def _questions(view: View) -> int:
+    """Those in the run; where only scores were kept, those that were scored."""
+    return len(view.questions) or len({score.question_id for score in view.scores})
+
+
+def _scored(view: View, model: dict[str, Any]) -> str:
+    """The series that were scored, where no model was at work here."""
+    if model:
+        return ""
+    names = list(dict.fromkeys(score.series for score in view.scores))
+    return " against ".join(names) if len(names) < 3 else f"{len(names)} series of samples"
 
 
 def _stage(verb: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -11,16 +11,20 @@ from innerloop.report.embed import json_block, script_hash, visible
 from innerloop.report.statements import signed
 from innerloop.store import write_file
 
-_SCRIPTS = ("core", "plots", "headline", "curves", "tokens", "reader", "table", "update", "landscape", "main")
+_SCRIPTS = (
+    *("core", "plots", "headline", "curves", "tokens", "reader", "grid", "table", "update", "landscape"),
+    *("scores", "score-lines", "score-questions", "main"),
+)
 
 
-def write(run: str | Path) -> Path:
+def write(run: str | Path, data: PageData | None = None) -> Path:
     """Write ``RUN/report.html`` from the run folder alone, whole or not at all, and return its path.
 
-    The same folder gives the same bytes. Raises `InputError` where there is no run or the file cannot be written.
+    The same folder gives the same bytes; ``data`` is what was read from it, where that is at hand. Raises `InputError`
+    where there is no run or the file cannot be written.
     """
     run = Path(run)
-    html = render(collect(run))
+    html = render(data or collect(run))
     # A manifest edited by hand may hold half a surrogate pair, which UTF-8 has no bytes for.
     return write_file(run / "report.html", html.encode(errors="replace"))
 

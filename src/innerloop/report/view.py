@@ -10,7 +10,7 @@ from typing import Any
 
 from innerloop.evaluate.groups import Group, grouped
 from innerloop.inner.summary import Summary, summarise
-from innerloop.schema import Curve, Landscape, Question, Trajectory, Update
+from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
 from innerloop.store import Run
 
 
@@ -41,11 +41,17 @@ class View:
     groups: tuple[Group, ...]
     updates: tuple[Update, ...] = ()
     landscapes: tuple[Landscape, ...] = ()
+    scores: tuple[Score, ...] = ()
 
     @property
     def probed(self) -> list[Entry]:
         """The entries that have a curve."""
         return [entry for entry in self.entries if entry.curve is not None]
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is text to read; samples that were only scored may have none."""
+        return any(e.trajectory.text or e.trajectory.final or e.curve is not None for e in self.entries)
 
 
 def view(path: Path) -> View:
@@ -77,6 +83,7 @@ def view(path: Path) -> View:
         groups=tuple(sorted({entry.group for entry in entries}, key=lambda group: group.rank)),
         updates=tuple(run.updates()),
         landscapes=tuple(run.landscapes()),
+        scores=tuple(run.scores()),
     )
 
 

@@ -162,6 +162,8 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
             for name, own in series.items()
         }
         agreement = _agreement(series, judged, known) if settings.verdicts == "compare" else None
+        if agreement is not None:
+            run.note("compared", agreement.compared)
         result = _score(settings, run, series, judged, known)
     return dataclasses.replace(result, agreement=agreement, files=(*result.files, *_kept(out, agreement)))
 
@@ -237,6 +239,7 @@ def _score(
     rows = summarise(scores, columns, seed=settings.seed)
     between = differences(own, columns, seed=settings.seed) if settings.compare else []
     _write_scores(run, everything)
+    run.note("series", list(scores))
     read_tables = tables.tables(rows, between)
     notes = _notes(settings, bool(between))
     texts = {

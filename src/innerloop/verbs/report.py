@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from innerloop.verbs.shared import about
 
@@ -37,13 +36,14 @@ def report(settings: ReportSettings, *, command: Sequence[str] | None = None) ->
     Raises `InputError` where there is no run folder or it cannot be written. ``command`` is not recorded: the page
     shows the commands that made the run.
     """
-    from innerloop.report.headline import headline
+    from innerloop.report.data import collect
     from innerloop.report.page import write
     from innerloop.report.view import view
 
-    page = write(settings.run)
+    data = collect(settings.run)
+    page = write(settings.run, data)
     seen = view(settings.run)
-    statements: list[Any] = headline(seen)["statements"]
+    statements = [said for key in ("headline", "scores") for said in data.sections.get(key, {}).get("statements", ())]
     return ReportResult(
         run=settings.run,
         page=page,

@@ -168,7 +168,7 @@ def judge(
             )
     new_ids = {t.question_id for t in trajectories} & known.questions.keys()
     write_questions(run, missing_questions(run, [known.questions[name] for name in sorted(new_ids)]))
-    kept = [t for t in result.values() if t.text and t.question_id in known.questions and named[t.id] not in stored]
+    kept = [trajectory for trajectory in result.values() if named[trajectory.id] not in stored]
     with (
         Verifier() as verifier,
         progress(f"judging {series}", len(missing), "answers") as shown_progress,

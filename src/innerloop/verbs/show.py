@@ -140,6 +140,7 @@ def _(result: EvalResult) -> None:
         _disagreements(console, agreement)
     _line(console, f"{result.samples} samples of {result.questions} questions in {result.run}")
     _line(console, f"tables: {', '.join(map(str, result.files))}")
+    _next(console, "report", str(result.run))
 
 
 def _disagreements(console: Console, agreement: Agreement) -> None:

@@ -29,7 +29,7 @@ function select(i, { reveal = false } = {}) {
   if (!index.rows[i]) return;
   state.selected = i;
   tell("select", i);
-  if (reveal) byId("reader").scrollIntoView();
+  if (reveal) byId("reader")?.scrollIntoView();
 }
 
 // Model text is untrusted: it enters the page through here, as text nodes, and what cannot be seen gets a symbol.

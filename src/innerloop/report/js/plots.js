@@ -11,6 +11,9 @@ const KINDS = {
   filler: { colour: "olive", dash: "2px,2px", symbol: "cross" },
   untrained: { colour: "ink", dash: "dot", symbol: "star" },
 };
+// Series of samples that are compared, in their order; more than these begin again.
+const SERIES = ["blue", "orange", "purple", "olive", "sky", "vermillion", "green", "grey"];
+const SERIES_DASHES = ["solid", "dash", "dot", "dashdot"];
 const SYMBOLS = Object.keys(MARKS);
 
 /** plotly.js, once. It is 5 MB of script, so it starts when the text is on the screen. */
@@ -52,6 +55,9 @@ function baseLayout() {
     yaxis: axis,
   };
 }
+
+/** Plotly reads a little markup in its labels; an untrusted one must stay text. */
+const plainLabel = (label, most = 24) => visible(label.length > most ? `${label.slice(0, most)}…` : label).replace(/&/g, "&amp;").replace(/</g, "&lt;");
 
 /** An axis title. */
 const titled = (text) => ({ text, font: { size: 13 }, standoff: 8 });

@@ -184,9 +184,6 @@ section("reader", () => {
     });
   }
 
-  /** Plotly reads a little markup in its labels; an untrusted one must stay text. */
-  const plainLabel = (label) => visible(label.length > 24 ? `${label.slice(0, 24)}…` : label).replace(/&/g, "&amp;").replace(/</g, "&lt;");
-
   function listen(area) {
     area.on("plotly_hover", (event) => {
       const k = event.points[0].pointNumber;

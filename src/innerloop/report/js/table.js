@@ -1,13 +1,6 @@
-// The table of trajectories: sorted, filtered, and drawn only where it is looked at.
-
-const ROW_HEIGHT = 36;
-const ALL_ROWS = 400; // up to here every row is in the document, so that the browser's own search finds it
-const OVERSCAN = 20;
+// The table of trajectories: what its columns and filters are.
 
 section("table", () => {
-  const box = byId("table-box");
-  const grid = byId("table-grid");
-  const [head, body] = [grid.tHead, grid.tBodies[0]];
   const several = (name) => new Set(index.rows.map((row) => row[name])).size > 1;
   const probed = index.rows.some((row) => row.spark);
   const questionOf = (row) => index.questions[row.question];
@@ -37,7 +30,6 @@ section("table", () => {
     { key: "outcome", label: "verdict", name: (value) => value ?? "not judged" },
     { key: "mode", label: "mode" },
   ].filter(({ key }) => several(key));
-  const sort = { column: null, descending: false };
   const haystack = index.rows.map((row) => `${row.id}\n${questionOf(row).id}\n${questionOf(row).question}`.toLowerCase());
 
   /** A curve in the size of a word, all on one scale (a tenth of the peaks may be cut off). */
@@ -46,28 +38,6 @@ section("table", () => {
   function spark(row) {
     const points = row.spark.flatMap((loss, i) => (defined(loss) ? [`${((60 * i) / (row.spark.length - 1)).toFixed(1)} ${(23 - (22 * Math.min(top, Math.max(0, loss))) / top).toFixed(1)}`] : []));
     return svg("svg", { class: `spark kind-${index.groups[row.group].kind}`, width: 60, height: 24, "aria-hidden": "true" }, svg("path", { d: `M${points.join("L")}` }));
-  }
-
-  function header() {
-    const cells = columns.map((column) => {
-      const button = el("button", { type: "button", title: column.hint }, column.label);
-      button.addEventListener("click", () => sortBy(column));
-      return el("th", { scope: "col", class: column.numeric ? "num" : null, "aria-sort": "none", "data-column": column.key }, button);
-    });
-    head.replaceChildren(el("tr", {}, ...cells));
-  }
-
-  /** First click: text rising, numbers falling; second: the other way; third: the run's own order. */
-  function sortBy(column) {
-    const first = Boolean(column.numeric);
-    if (sort.column !== column) Object.assign(sort, { column, descending: first });
-    else if (sort.descending === first) sort.descending = !first;
-    else sort.column = null;
-    for (const cell of head.querySelectorAll("th")) {
-      const here = sort.column?.key === cell.dataset.column;
-      cell.setAttribute("aria-sort", here ? (sort.descending ? "descending" : "ascending") : "none");
-    }
-    update();
   }
 
   function controls() {
@@ -87,98 +57,26 @@ section("table", () => {
     return index.rows.map((_, i) => i).filter(keep);
   }
 
-  function sorted(rows) {
-    if (!sort.column) return rows;
-    const read = sort.column.value ?? ((row) => row[sort.column.key]);
-    const sign = sort.descending ? -1 : 1;
-    return rows.sort((i, j) => {
-      const [a, b] = [read(index.rows[i]), read(index.rows[j])];
-      if (!defined(a) || !defined(b)) return Number(defined(b)) - Number(defined(a)); // the undefined stay last
-      return sign * (typeof a === "string" ? COLLATOR.compare(a, b) : a - b) || i - j;
-    });
-  }
-
   function update() {
-    state.order = sorted(chosen());
-    byId("table-count").textContent = state.order.length === index.rows.length ? `${index.rows.length} trajectories` : `${state.order.length} of ${index.rows.length} trajectories`;
-    grid.setAttribute("aria-rowcount", state.order.length + 1);
-    box.scrollTop = 0;
-    render(true);
-    tell("order");
+    const rows = chosen();
+    byId("table-count").textContent = rows.length === index.rows.length ? `${rows.length} trajectories` : `${rows.length} of ${index.rows.length} trajectories`;
+    grid.filter(rows);
   }
 
-  // --- rows ---------------------------------------------------------------------------------------------------------
-
-  let drawn = [0, 0];
-
-  function render(force = false) {
-    const total = state.order.length;
-    const all = total <= ALL_ROWS;
-    const from = all ? 0 : Math.max(0, Math.floor(box.scrollTop / ROW_HEIGHT) - OVERSCAN);
-    const to = all ? total : Math.min(total, from + Math.ceil(box.clientHeight / ROW_HEIGHT) + 2 * OVERSCAN);
-    if (!force && from === drawn[0] && to === drawn[1]) return;
-    const held = body.contains(document.activeElement) ? Number(document.activeElement.dataset.i) : null;
-    drawn = [from, to];
-    const gap = (rows) => (rows ? [el("tr", { class: "gap", "aria-hidden": "true" }, el("td", { colspan: columns.length, style: `height:${rows * ROW_HEIGHT}px` }))] : []);
-    const nothing = total ? [] : [el("tr", { class: "gap" }, el("td", { class: "empty", colspan: columns.length }, "No trajectory passes this filter."))];
-    body.replaceChildren(...gap(from), ...state.order.slice(from, to).map((i, at) => rowOf(i, from + at)), ...gap(total - to), ...nothing);
-    mark();
-    if (held !== null) body.querySelector(`[data-i="${held}"]`)?.focus({ preventScroll: true });
-  }
-
-  function rowOf(i, at) {
-    const cells = columns.map((column) => el("td", { class: column.numeric ? "num" : null }, ...column.cell(index.rows[i])));
-    return el("tr", { "data-i": i, tabindex: -1, "aria-rowindex": at + 2, "aria-selected": "false" }, ...cells);
-  }
-
-  /** Show which row is open, and let Tab reach exactly one row. */
-  function mark() {
-    for (const row of body.querySelectorAll("[data-i]")) row.setAttribute("aria-selected", Number(row.dataset.i) === state.selected);
-    body.querySelector('[tabindex="0"]')?.setAttribute("tabindex", -1);
-    (body.querySelector('[aria-selected="true"]') ?? body.querySelector("[data-i]"))?.setAttribute("tabindex", 0);
-  }
-
-  function goTo(at) {
-    const target = Math.max(0, Math.min(state.order.length - 1, at));
-    show(target);
-    const row = body.querySelector(`[data-i="${state.order[target]}"]`);
-    body.querySelector('[tabindex="0"]')?.setAttribute("tabindex", -1);
-    row?.setAttribute("tabindex", 0);
-    row?.focus({ preventScroll: true });
-  }
-
-  /** Scroll the box, not the page, until row number `at` can be seen. */
-  function show(at) {
-    const [above, below] = [at * ROW_HEIGHT, (at + 1) * ROW_HEIGHT + head.offsetHeight];
-    if (above < box.scrollTop) box.scrollTop = above;
-    else if (below > box.scrollTop + box.clientHeight) box.scrollTop = below - box.clientHeight;
-    render();
-  }
-
-  body.addEventListener("click", (event) => {
-    const row = event.target.closest("[data-i]");
-    if (row) select(Number(row.dataset.i), { reveal: true });
+  const grid = makeGrid({
+    box: byId("table-box"),
+    table: byId("table-grid"),
+    columns,
+    records: index.rows,
+    nothing: "No trajectory passes this filter.",
+    open: (i) => select(i, { reveal: true }),
+    selected: () => state.selected,
+    changed: (order) => {
+      state.order = order;
+      tell("order");
+    },
   });
-  body.addEventListener("keydown", (event) => {
-    const row = event.target.closest("[data-i]");
-    if (!row) return;
-    const at = state.order.indexOf(Number(row.dataset.i));
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + 10, PageUp: at - 10, Home: 0, End: state.order.length - 1 }[event.key];
-    if (event.key === "Enter") select(Number(row.dataset.i), { reveal: true });
-    else if (to !== undefined) goTo(to);
-    else return;
-    event.preventDefault();
-  });
-  box.addEventListener("scroll", () => requestAnimationFrame(() => render()), { passive: true });
-  on("select", (i) => {
-    const at = state.order.indexOf(i);
-    if (at >= 0) show(at);
-    mark();
-  });
-
-  header();
+  on("select", grid.show);
   controls();
   update();
 });
-
-const COLLATOR = new Intl.Collator(undefined, { numeric: true });
