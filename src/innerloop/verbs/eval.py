@@ -236,8 +236,9 @@ def _score(
     scores = own | ours if compared else own
     everything = [score for part in scores.values() for score in part]
     columns = measures(everything, settings.k, settings.tau)
-    rows = summarise(scores, columns, seed=settings.seed)
-    between = differences(own, columns, seed=settings.seed) if settings.compare else []
+    trained_on = settings.trained_on
+    rows = summarise(scores, columns, seed=settings.seed, trained_on=trained_on)
+    between = differences(own, columns, seed=settings.seed, trained_on=trained_on) if settings.compare else []
     _write_scores(run, everything)
     run.note("series", list(scores))
     read_tables = tables.tables(rows, between)
@@ -270,6 +271,11 @@ def _notes(settings: EvalSettings, compared: bool) -> list[str]:
         notes.append(
             "Differences are paired by question; p by sign-flip permutation, two-sided; "
             "p (Holm) corrected over all differences of this command."
+        )
+    if settings.trained_on:
+        notes.append(
+            f"Within domain: {', '.join(settings.trained_on)}; cross domain: all others. Means over benchmarks, each "
+            "counting once; questions drawn again within each benchmark."
         )
     if settings.verdicts == "redo":
         notes.append("Verdicts were made anew; recorded ones were not used.")
