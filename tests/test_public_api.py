@@ -91,7 +91,9 @@ RECIPES = {
         "top_k max_tokens"
     ),
 }
-FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on list"
+FIELDS["eval"] = (
+    f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on contamination ngram list"
+)
 HEAVY = ["torch", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
 
 

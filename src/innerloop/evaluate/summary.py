@@ -58,10 +58,12 @@ def summarise(
     level: float = 0.95,
     seed: int = 0,
     trained_on: Sequence[str] = (),
+    contaminated: Mapping[str, bool | None] | None = None,
 ) -> list[Row]:
     """A row per series over all questions, then one per benchmark, domain and level where there are several.
 
-    With ``trained_on`` also the means over the benchmarks within these domains and over the others
+    With ``contaminated`` (by question; None: cannot be told) also the contaminated and the clean questions, and with
+    ``trained_on`` the means over the benchmarks within these domains and over the others
     (`innerloop.evaluate.generalisation`).
     """
     rows = []
@@ -74,9 +76,21 @@ def summarise(
             for value in sorted(values, key=lambda value: (value is None, value)):
                 kept = [score for score in scores if getattr(score, group) == value]
                 rows.append(_row(name, group, value or "not stated", kept, measures, level=level, seed=seed))
+        for value, kept in _by_contamination(scores, contaminated or {}).items():
+            rows.append(_row(name, "contamination", value, kept, measures, level=level, seed=seed))
         for side, kept in (sides(scores, trained_on) if trained_on else {}).items():
             rows.append(_row(name, GENERALISATION, side, kept, measures, level=level, seed=seed))
     return rows
+
+
+def _by_contamination(scores: Sequence[Score], verdicts: Mapping[str, bool | None]) -> dict[str, list[Score]]:
+    found: dict[str, list[Score]] = {}
+    for score in scores:
+        if score.question_id in verdicts:
+            verdict = verdicts[score.question_id]
+            name = "too short to tell" if verdict is None else "contaminated" if verdict else "clean"
+            found.setdefault(name, []).append(score)
+    return found
 
 
 def _row(
