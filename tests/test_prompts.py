@@ -132,3 +132,11 @@ def test_the_model_puts_a_question_in_its_template() -> None:
     text = speaker.decode(speaker.prompt(question(verifier="choice")))
     assert "What?\n\nPlease reason step by step, and put the letter" in text
     assert INSTRUCTION in speaker.decode(speaker.prompt("What?"))
+
+
+def test_training_asks_in_the_chosen_prompt_too() -> None:
+    from innerloop.verbs.train.apart import apart
+    from innerloop.verbs.train.sft import SftSettings
+
+    asked = apart(SftSettings(questions="q", prompt="bare"), [question(), question(id="r", question="Why?")])
+    assert [entry.prompt_template for entry in asked] == [SLOT, SLOT]
