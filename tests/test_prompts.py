@@ -140,3 +140,21 @@ def test_training_asks_in_the_chosen_prompt_too() -> None:
 
     asked = apart(SftSettings(questions="q", prompt="bare"), [question(), question(id="r", question="Why?")])
     assert [entry.prompt_template for entry in asked] == [SLOT, SLOT]
+
+
+@pytest.mark.parametrize(
+    ("verifier", "answer", "said"),
+    [
+        ("choice", "B", "So it is the second one.\nAnswer: B"),
+        ("choice", "B", "So it is \\boxed{B}."),
+        ("number", "3", "1 and 2 make 3.\n<conclusion>\nThe answer is \\boxed{3}\n</conclusion>"),
+        ("literal", "'ab'", "It appends.\n[ANSWER]'ab'[/ANSWER]"),
+    ],
+)
+def test_what_the_prompts_ask_for_is_understood(verifier: str, answer: str, said: str) -> None:
+    from innerloop.evaluate.verify import Verifier
+    from innerloop.schema import Outcome
+
+    with Verifier() as judge:
+        (verdict,) = judge.verify([(question(verifier=verifier, answer=answer), said)])
+    assert verdict.outcome is Outcome.RIGHT
