@@ -19,7 +19,6 @@ PUBLIC = [
     "DemoSettings",
     "EvalResult",
     "EvalSettings",
-    "GrpoSettings",
     "InitResult",
     "InitSettings",
     "InputError",
@@ -64,14 +63,15 @@ COMMON = (
     "out json debug"
 )
 OUTPUT = "out json debug"
-ENGINE = "engine batch_size concurrency server server_model api key_env timeout retries requests_per_minute"
+CLUSTER = "address workers worker_cpus worker_gpus"
+MEASURING = f"{CLUSTER} engine"
+SERVER = "server server_model api key_env timeout retries requests_per_minute"
+ENGINE = f"{CLUSTER} engine worker_engine batch_size concurrency {SERVER}"
+MEASURED = f"{COMMON.replace(OUTPUT, MEASURING)} {OUTPUT} trajectories controls controls_of suffix"
 FIELDS = {
     "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} samples mode temperature top_p top_k max_tokens",
-    "probe": f"{COMMON} trajectories controls controls_of suffix every candidates method memory",
-    "update": (
-        f"{COMMON} trajectories controls controls_of suffix "
-        "positions gauge scope placement alignment untrained save_adapter merge"
-    ),
+    "probe": f"{MEASURED} every candidates method memory",
+    "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
     "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
     "report": "run json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
@@ -86,15 +86,9 @@ RECIPES = {
         f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
         "trajectory_weight answer_weight form_weight max_length"
     ),
-    "grpo": (
-        f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "
-        "top_k max_tokens"
-    ),
 }
-FIELDS["eval"] = (
-    f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on contamination ngram list"
-)
-HEAVY = ["torch", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
+FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on list"
+HEAVY = ["torch", "ray", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
 
 
 def run_python(code: str) -> str:

@@ -88,7 +88,7 @@ def test_an_option_that_an_engine_has_no_use_for_is_refused(engine: str, option:
         ({"engine": "server", "server": "http://h", "timeout": 0}, "--timeout 0: must be more than 0"),
         ({"engine": "server", "server": "http://h", "retries": -1}, "--retries -1: must be 0 or more"),
         ({"engine": "llamacpp", "concurrency": 0}, "--concurrency 0: must be 1 or more"),
-        ({"engine": "vlm"}, "--engine vlm: it must be one of transformers, llamacpp, server, auto"),
+        ({"engine": "vlm"}, "--engine vlm: it must be one of transformers, llamacpp, server, ray, auto"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -31,6 +31,7 @@ from innerloop.inner.shared import budget_for, shared_losses
 from innerloop.inner.task import Task
 from innerloop.models import LoadedModel
 from innerloop.schema import Curve
+from innerloop.speaker import Speaker
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +87,9 @@ def probe(
         yield _curve(loaded, item, task, losses.numpy())
 
 
-def position_count(loaded: LoadedModel, item: ProbeItem, every: Every = "all") -> int:
+def position_count(speaker: Speaker, item: ProbeItem, every: Every = "all") -> int:
     """How many positions `probe` will measure for an item."""
-    return len(positions(every, item.trajectory, loaded.decode))
+    return len(positions(every, item.trajectory, speaker.decode))
 
 
 def shares(loaded: LoadedModel, task: Task) -> bool:

@@ -45,15 +45,25 @@ def shared_losses(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Float[Tensor, "position answer"]]:
     """L̂ᵢ for every position and answer, task by task, float32 on the CPU, in nats per answer token."""
+    for wave in waves([len(task.context) for task in tasks], budget.prefix):
+        yield from _wave(loaded, [tasks[i] for i in wave], budget, on_progress)
+
+
+def waves(lengths: Sequence[int], prefix: int) -> Iterator[range]:
+    """Which neighbouring contexts are held at the same time: those of ``prefix`` tokens together, one at least."""
     start = 0
-    while start < len(tasks):
-        stop = start + 1
-        held = len(tasks[start].context)
-        while stop < len(tasks) and held + len(tasks[stop].context) <= budget.prefix:
-            held += len(tasks[stop].context)
+    while start < len(lengths):
+        stop, held = start + 1, lengths[start]
+        while stop < len(lengths) and held + lengths[stop] <= prefix:
+            held += lengths[stop]
             stop += 1
-        yield from _wave(loaded, tasks[start:stop], budget, on_progress)
+        yield range(start, stop)
         start = stop
+
+
+def plenty(lengths: Sequence[int], *, on_cpu: bool) -> int:
+    """Tokens of contexts that are held at once where memory does not matter."""
+    return max(_CPU_PREFIX if on_cpu else _GPU_PREFIX, *lengths)
 
 
 @torch.inference_mode()

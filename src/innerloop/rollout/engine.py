@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +105,7 @@ def fold_seed(seed: int) -> int:
 
 
 class Engine(Protocol):
-    """Anything that continues prompts."""
+    """Anything that continues prompts. One that keeps processes running has a ``close()`` that ends them, too."""
 
     @property
     def name(self) -> str:
@@ -120,3 +121,14 @@ class Engine(Protocol):
         says how far this holds in the last bits.
         """
         ...
+
+
+@contextmanager
+def closed_after(engine: Engine) -> Iterator[None]:
+    """Closes an engine that can be closed at the end of the block."""
+    try:
+        yield
+    finally:
+        close = getattr(engine, "close", None)
+        if close is not None:
+            close()

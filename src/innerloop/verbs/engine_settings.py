@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
-from innerloop.rollout.engines import LLAMACPP, SERVER, TAKERS, able, choose
+from innerloop.rollout.engines import LLAMACPP, SERVER, TAKERS, TRANSFORMERS, able, choose
 from innerloop.store import Run
-from innerloop.verbs.shared import InputSettings, about, at_least
+from innerloop.verbs.cluster_settings import ClusterSettings
+from innerloop.verbs.shared import about, at_least
 
 if TYPE_CHECKING:
     from innerloop.rollout.engine import Engine, Sampling
@@ -20,15 +22,20 @@ log = logging.getLogger("innerloop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings(InputSettings):
+class EngineSettings(ClusterSettings):
     """What generates. ``None`` takes the engine's own default; an option that an engine has no use for is refused."""
 
-    engine: Literal["transformers", "llamacpp", "server", "auto"] = field(
+    engine: Literal["transformers", "llamacpp", "server", "ray", "auto"] = field(
         default="transformers",
         metadata=about(
             "What generates: transformers; llamacpp (GGUF files, fast on a CPU); server (OpenAI-compatible, see "
-            "--server); auto: the fastest that is installed and fits the model and the options."
+            "--server); ray: another engine on many machines; auto: the fastest that is installed and fits the model "
+            "and the options."
         ),
+    )
+    worker_engine: Literal["transformers", "llamacpp", "auto"] | None = field(
+        default=None,
+        metadata=about("ray: the engine in each worker; by default transformers.", free=True),  # see `stands_for`
     )
     batch_size: int | None = field(
         default=None,
@@ -77,11 +84,23 @@ class EngineSettings(InputSettings):
         more_than_zero("timeout", self.timeout)
         at_least("retries", self.retries, 0)
         more_than_zero("requests_per_minute", self.requests_per_minute)
-        able(self.engine, self._given())
+        able(self._inner, self._given())
         if self.server is not None:
             from innerloop.rollout.server_address import base_address
 
             base_address(self.server)
+
+    @property
+    def _inner(self) -> str:
+        """The engine that holds the model, here or in workers."""
+        return (self.worker_engine or TRANSFORMERS) if self.on_cluster else self.engine
+
+    def stands_for(self) -> dict[str, Any]:
+        """What the manifest records instead: results depend on the engine in the workers, not on there being some."""
+        return {"engine": self._inner, "worker_engine": None}
+
+    def _cluster_options(self) -> tuple[str, ...]:
+        return (*super()._cluster_options(), "worker_engine")
 
     def _given(self) -> list[str]:
         """The engines' options that are not as they are by default."""
@@ -94,7 +113,10 @@ class EngineSettings(InputSettings):
         This is the slow step: call it only when there is work to do. A run goes on with the engine that it began with.
         """
         name = self._choose(run)
-        if name == SERVER:
+        engine: Engine
+        if self.on_cluster:
+            engine, speaker, description = self._ray(name)
+        elif name == SERVER:
             engine, speaker, description = self._server(run, sampling)
         elif name == LLAMACPP:
             engine, speaker, description = self._llamacpp()
@@ -107,9 +129,9 @@ class EngineSettings(InputSettings):
         return engine, speaker
 
     def _choose(self, run: Run) -> str:
-        among = able(self.engine, self._given())
-        if self.engine != "auto":
-            return self.engine
+        among = able(self._inner, self._given())
+        if self._inner != "auto":
+            return self._inner
         began = run.noted("engine")
         name, why = (began, "this run began with it") if began in among else choose(self.model, among)
         log.info("engine: %s (%s)", name, why)
@@ -127,8 +149,19 @@ class EngineSettings(InputSettings):
 
         gguf = gguf_file(self.model)
         log.info("loading %s into llama.cpp", self.model)
-        speaker = load_speaker(self.model, **self._manner())
+        speaker = load_speaker(self.model, **self.manner())
         engine = LlamaCppEngine(gguf, speaker, streams=self.concurrency, threads=self.threads)
+        return engine, speaker, engine.describe()
+
+    def _ray(self, name: str) -> tuple[Engine, Speaker, dict[str, Any]]:
+        from innerloop.rollout.ray_engine import RayEngine
+        from innerloop.speaker import load_speaker
+
+        speaker = load_speaker(self.model, trust_remote_code=self.trust_remote_code, **self.manner())
+        alone: dict[str, Any] = {"engine": name, **dict.fromkeys(self._cluster_options())}
+        inner = dataclasses.replace(self, **alone)
+        streams = self.batch_size or self.concurrency or _STREAMS
+        engine = RayEngine(partial(in_worker, inner), self.cluster(), streams=streams)
         return engine, speaker, engine.describe()
 
     def _server(self, run: Run, sampling: Sampling) -> tuple[Engine, Speaker, dict[str, Any]]:
@@ -144,7 +177,7 @@ class EngineSettings(InputSettings):
         engine = ServerEngine(
             self.server,
             model=self.model,
-            speaker=speaker_for(self.model, api, trust_remote_code=self.trust_remote_code, **self._manner()),
+            speaker=speaker_for(self.model, api, trust_remote_code=self.trust_remote_code, **self.manner()),
             served=self.server_model,
             api=api,
             key=key_from(self.key_env),
@@ -154,12 +187,16 @@ class EngineSettings(InputSettings):
         engine.connect(sampling)
         return engine, engine.speaker, engine.describe()
 
-    def _manner(self) -> dict[str, Any]:
-        return {
-            "instruction": self.instruction,
-            "think_start": self.think_start,
-            "think_end": self.think_end,
-        }
+
+_STREAMS = 16  # completions that an engine in a worker takes on at once at least
+
+
+def in_worker(settings: EngineSettings, threads: int) -> tuple[Engine, dict[str, Any]]:
+    """The engine of these settings, in a worker."""
+    settings = dataclasses.replace(settings, threads=threads)
+    open_here = settings._llamacpp if settings.engine == LLAMACPP else settings._transformers
+    engine, _, description = open_here()
+    return engine, description
 
 
 def more_than_zero(name: str, value: float | None) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
 from innerloop.progress import progress
 from innerloop.schema import Curve, Question, Trajectory
 from innerloop.store import Run
+from innerloop.verbs.cluster_settings import MeasuringSettings
 from innerloop.verbs.shared import (
     Shards,
     about,
@@ -25,13 +27,18 @@ from innerloop.verbs.shared import (
 from innerloop.verbs.trajectories import gather, rivals
 from innerloop.verbs.work import TrajectorySettings, Work
 
+if TYPE_CHECKING:
+    from innerloop.cluster.work import Unit
+    from innerloop.inner.probe import ProbeItem
+    from innerloop.models import LoadedModel
+
 log = logging.getLogger("innerloop")
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSettings(TrajectorySettings):
+class ProbeSettings(TrajectorySettings, MeasuringSettings):
     """Which trajectories to measure, with which model, and how finely."""
 
     every: int | Literal["all", "sentence"] = field(
@@ -110,29 +117,66 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
 
 def _measure(work: Work, run: Run, settings: ProbeSettings, missing: Sequence[Trajectory]) -> None:
     """Probe the missing trajectories, and write their curves as they come."""
-    loaded = work.loaded  # a misspelt name is told before torch is imported
+    speaker = work.speaker  # a misspelt name is told before torch is imported
     from innerloop.inner.probe import position_count
-    from innerloop.inner.probe import probe as curves
 
     items = [
         work.item(trajectory, _candidates(work, settings, work.questions[trajectory.question_id]))
         for trajectory in missing
     ]
-    total = sum(position_count(loaded, item, settings.every) for item in items)
+    total = sum(position_count(speaker, item, settings.every) for item in items)
+    if settings.on_cluster:
+        from innerloop.verbs.on_cluster import measured
+
+        by_id = {item.trajectory_id: item for item in items}
+        found = measured(run, settings, partial(in_worker, settings), by_id, probe_groups(settings), work.skipped)
+    else:
+        found = _curves(settings, work.loaded, items, lambda positions: shown.advance(positions))
     with progress("probing", total, "positions") as shown, Shards(run, "curves", Curve) as shards:
-        for number, curve in enumerate(
-            curves(
-                loaded,
-                items,
-                every=settings.every,
-                method=settings.method,
-                memory=parse_memory(settings.memory),
-                on_progress=shown.advance,
-            )
-        ):
+        for number, curve in enumerate(found):
             if number == 0:
                 work.keep_inputs()
             shards.add(curve)
+            if settings.on_cluster:
+                shown.advance(len(curve.position))
+
+
+def _curves(
+    settings: ProbeSettings, loaded: LoadedModel, items: Sequence[ProbeItem], on_progress: Callable[[int], None]
+) -> Iterator[Curve]:
+    from innerloop.inner.probe import probe as curves
+
+    memory = parse_memory(settings.memory)
+    return curves(loaded, items, every=settings.every, method=settings.method, memory=memory, on_progress=on_progress)
+
+
+def in_worker(settings: ProbeSettings, loaded: LoadedModel, items: Sequence[ProbeItem]) -> Iterator[tuple[str, Curve]]:
+    """The curves with their trajectories' ids, as a worker gives them."""
+    return ((curve.trajectory_id, curve) for curve in _curves(settings, loaded, items, lambda _: None))
+
+
+def probe_groups(
+    settings: ProbeSettings,
+) -> Callable[[list[Unit[ProbeItem]], int, bool], list[list[Unit[ProbeItem]]]]:
+    """Trajectories that the probe would hold at the same time go to one worker together: then it rounds as it would."""
+
+    def groups(units: list[Unit[ProbeItem]], workers: int, on_cpu: bool) -> list[list[Unit[ProbeItem]]]:
+        from innerloop.inner.shared import plenty, waves
+
+        if settings.method != "shared":
+            return [[unit] for unit in units]
+        lengths = [len(unit.work.prompt) + len(unit.work.trajectory) for unit in units]
+        prefix = plenty(lengths, on_cpu=on_cpu)
+        if not on_cpu:  # what fills a GPU may be all there is
+            prefix = max(*lengths, min(prefix, sum(lengths) // (4 * workers)))
+        found = [[units[i] for i in wave] for wave in waves(lengths, prefix)]
+        return sorted(found, key=lambda own: -_cost(own))  # long ones first, so that all workers end together
+
+    return groups
+
+
+def _cost(units: Sequence[Unit[ProbeItem]]) -> int:
+    return sum(len(unit.work.trajectory) for unit in units)
 
 
 def _candidates(work: Work, settings: ProbeSettings, question: Question) -> tuple[str, ...]:
@@ -141,7 +185,7 @@ def _candidates(work: Work, settings: ProbeSettings, question: Question) -> tupl
     if settings.candidates == "question":
         others = question.candidates
     elif settings.candidates == "answers":
-        others = [answer for answer in rivals(work.wanted, question) if work.loaded.encode(answer)]
+        others = [answer for answer in rivals(work.wanted, question) if work.speaker.encode(answer)]
     others = [answer for answer in others if answer != question.answer]
     return (question.answer, *others) if others else ()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
 from innerloop.progress import progress
-from innerloop.rollout.engine import Sampling
+from innerloop.rollout.engine import Sampling, closed_after
 from innerloop.schema import Mode, Outcome, Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.engine_settings import EngineSettings
@@ -121,8 +121,9 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
         missing = len([name for name in wanted if name not in done])
         if missing:
             opened = settings.open_engine(run, settings.sampling())
-            write_questions(run, new_questions)  # not before the model is there: a misspelt name leaves no folder
-            _sample(run, opened, questions, settings.sampling(), modes=modes, done=done)
+            with closed_after(opened[0]):
+                write_questions(run, new_questions)  # not before the model is there: a misspelt name leaves no folder
+                _sample(run, opened, questions, settings.sampling(), modes=modes, done=done)
         else:
             write_questions(run, new_questions)
             log.info("nothing to do: %s holds all %d trajectories of this command", out, len(wanted))

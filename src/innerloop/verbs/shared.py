@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("innerloop")
 
-SHARD_CHARACTERS = 1 << 28  # of metadata; Arrow's texts of one column end at 2 GiB
 SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
 
 RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score, Step)
@@ -113,6 +112,10 @@ class InputSettings:
             return f"{SLOT}\n\n{self.instruction}" if self.instruction else SLOT
         return None if self.prompt is None else resolve(self.prompt, "--prompt")
 
+    def manner(self) -> dict[str, Any]:
+        """How to talk to the model, as `innerloop.speaker.load_speaker` takes it."""
+        return {"instruction": self.instruction, "think_start": self.think_start, "think_end": self.think_end}
+
     def load(self, *, suffix: str | None = None) -> LoadedModel:
         """The model of these settings. This is the slow step: call it only when there is work to do."""
         from innerloop import models
@@ -124,10 +127,8 @@ class InputSettings:
             device=self.device,
             threads=self.threads,
             suffix=suffix,
-            instruction=self.instruction,
-            think_start=self.think_start,
-            think_end=self.think_end,
             trust_remote_code=self.trust_remote_code,
+            **self.manner(),
         )
 
 
@@ -137,8 +138,9 @@ def free_fields(settings: Any) -> set[str]:
 
 
 def configuration(settings: Any) -> dict[str, Any]:
-    """The settings as JSON-able values, for the manifest."""
-    return dict(jsonable(settings))
+    """The settings as JSON-able values, for the manifest; where they stand for other ones, those."""
+    instead = settings.stands_for() if hasattr(settings, "stands_for") else {}
+    return dict(jsonable(settings)) | instead
 
 
 def out_folder(verb: str, settings: Any) -> Path:
@@ -187,17 +189,9 @@ def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]
 
 
 def write_questions(run: Run, questions: Sequence[Question]) -> None:
-    """Add questions to the folder, where there are any; in several shards where their hidden tests are large."""
-    part: list[Question] = []
-    size = 0
-    for question in questions:
-        part.append(question)
-        size += len(question.metadata or "")
-        if size >= SHARD_CHARACTERS:
-            run.write("questions", Question.to_table(part))
-            part, size = [], 0
-    if part:
-        run.write("questions", Question.to_table(part))
+    """Add questions to the folder, where there are any."""
+    if questions:
+        run.write("questions", Question.to_table(questions))
 
 
 def numbers(path: Path) -> dict[str, list[dict[str, Any]]]:

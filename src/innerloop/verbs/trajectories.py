@@ -14,7 +14,7 @@ from innerloop.store import Run
 
 if TYPE_CHECKING:
     from innerloop.evaluate.verify import Verifier
-    from innerloop.models import LoadedModel
+    from innerloop.speaker import Speaker
 
 
 def is_run(source: str) -> bool:
@@ -155,7 +155,7 @@ def make_controls(
     kinds: Sequence[str],
     trajectories: Sequence[Trajectory],
     questions: Sequence[Question],
-    loaded: LoadedModel,
+    speaker: Speaker,
     seed: int,
 ) -> list[Trajectory]:
     """Controls of each kind for the trajectories."""
@@ -165,9 +165,9 @@ def make_controls(
     if Source.OTHER_QUESTION in kinds:
         made += controls.other_question(trajectories, questions, seed=seed)
     if Source.SHUFFLED in kinds:
-        made += controls.shuffled(trajectories, loaded.encode, loaded.decode, seed=seed)
+        made += controls.shuffled(trajectories, speaker.encode, speaker.decode, seed=seed)
     if Source.FILLER in kinds:
-        made += controls.filler(trajectories, loaded.encode, loaded.decode)
+        made += controls.filler(trajectories, speaker.encode, speaker.decode)
     return made
 
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,11 +15,13 @@ from innerloop.errors import InputError
 from innerloop.progress import progress
 from innerloop.schema import Trajectory, Update
 from innerloop.store import Run
+from innerloop.verbs.cluster_settings import MeasuringSettings
 from innerloop.verbs.shared import Shards, about, configuration, free_fields, out_folder
 from innerloop.verbs.trajectories import gather
 from innerloop.verbs.work import TrajectorySettings, Work
 
 if TYPE_CHECKING:
+    from innerloop.cluster.work import Unit
     from innerloop.inner.probe import ProbeItem
     from innerloop.inner.update import TrajectoryUpdate
     from innerloop.models import LoadedModel
@@ -27,7 +30,7 @@ log = logging.getLogger("innerloop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateSettings(TrajectorySettings):
+class UpdateSettings(TrajectorySettings, MeasuringSettings):
     """Which trajectories to turn into weights, at which positions, and how."""
 
     positions: str = field(
@@ -183,30 +186,60 @@ def _measure(
     work: Work, run: Run, settings: UpdateSettings, trajectories: Sequence[Trajectory], *, untrained: bool
 ) -> None:
     """The updates of the trajectories, written as they come."""
-    loaded = work.loaded  # a misspelt name is told before torch is imported
-    from innerloop.inner.untrained import untrained as without_training
-    from innerloop.inner.update import update as updates
-
-    if untrained:
-        loaded = without_training(loaded, seed=settings.seed)
+    work.speaker  # noqa: B018  # a misspelt name is told before torch is imported
     items = [work.item(trajectory) for trajectory in trajectories]
     where = [parse_positions(settings.positions, len(item.trajectory)) for item in items]
     said = "untrained model" if untrained else "updating"
+    measure = partial(_records, settings, untrained)
+    pieces = {item.trajectory_id: (item, own) for item, own in zip(items, where, strict=True)}
+    if settings.on_cluster:
+        from innerloop.verbs.on_cluster import measured
+
+        found = measured(run, settings, measure, pieces, _groups, work.skipped)
+    else:
+        found = (records for _, records in measure(work.loaded, list(pieces.values())))
     with progress(said, sum(map(len, where)), "positions") as shown, Shards(run, "updates", Update) as shards:
-        made = updates(
-            loaded,
-            items,
-            positions=where,
-            gauge=settings.gauge,
-            scope=settings.scope,
-            placement=settings.placement,
-        )
-        for number, updated in enumerate(made):
-            records = _with_alignment(loaded, updated, settings, untrained=untrained)
+        for number, records in enumerate(found):
             if number == 0:
                 work.keep_inputs()
             shards.add(*records)
             shown.advance(len(records))
+
+
+Piece = tuple["ProbeItem", tuple[int, ...]]  # a trajectory, and the positions wanted
+
+
+def _records(
+    settings: UpdateSettings, untrained: bool, loaded: LoadedModel, pieces: Sequence[Piece]
+) -> Iterator[tuple[str, list[Update]]]:
+    """The updates of each trajectory, here or in a worker."""
+    from innerloop.inner.update import update as updates
+
+    if untrained:
+        loaded = _without_training(loaded, settings.seed)
+    made = updates(
+        loaded,
+        [item for item, _ in pieces],
+        positions=[where for _, where in pieces],
+        gauge=settings.gauge,
+        scope=settings.scope,
+        placement=settings.placement,
+    )
+    for updated in made:
+        yield updated.item.trajectory_id, _with_alignment(loaded, updated, settings, untrained=untrained)
+
+
+@lru_cache(maxsize=1)
+def _without_training(loaded: LoadedModel, seed: int) -> LoadedModel:
+    """Drawn once by a worker that gets one group after the other."""
+    from innerloop.inner.untrained import untrained
+
+    return untrained(loaded, seed=seed)
+
+
+def _groups(units: list[Unit[Piece]], *_: object) -> list[list[Unit[Piece]]]:
+    """Each trajectory is computed for itself anyway. Long ones first, so that all workers end together."""
+    return [[unit] for unit in sorted(units, key=lambda unit: -len(unit.work[0].trajectory) * len(unit.work[1]))]
 
 
 def _with_alignment(

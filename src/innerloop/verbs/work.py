@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,7 @@ from innerloop.errors import InputError
 from innerloop.prompts import INSTRUCTION, used
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
+from innerloop.verbs.cluster_settings import ClusterSettings
 from innerloop.verbs.shared import (
     QUESTION_SOURCES,
     InputSettings,
@@ -24,6 +25,7 @@ from innerloop.verbs.trajectories import as_stored, judged, make_controls
 if TYPE_CHECKING:
     from innerloop.inner.probe import ProbeItem
     from innerloop.models import LoadedModel
+    from innerloop.speaker import Speaker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,17 @@ class Work:
         self._run.record_model(loaded.describe())
         return loaded
 
+    @cached_property
+    def speaker(self) -> Speaker:
+        """What puts questions and trajectories into tokens: the model, or its tokenizer alone where workers hold it."""
+        settings = self._settings
+        if not (isinstance(settings, ClusterSettings) and settings.on_cluster):
+            return self.loaded
+        from innerloop.speaker import load_speaker
+
+        speaker = load_speaker(settings.model, trust_remote_code=settings.trust_remote_code, **settings.manner())
+        return speaker if settings.suffix is None else replace(speaker, suffix=settings.suffix)
+
     def _controls(self, usable: Sequence[Trajectory]) -> tuple[list[Trajectory], dict[str, str]]:
         """The controls, from the folder where they stand there; and those that cannot be made."""
         chosen = self._settings.controls_of
@@ -107,7 +120,7 @@ class Work:
         found = {trajectory.id: trajectory for trajectory in self._run.trajectories()}
         if any(name not in found and name not in impossible for name in names):
             questions = list(self.questions.values())
-            made = make_controls(self._settings.controls, bases, questions, self.loaded, self._settings.seed)
+            made = make_controls(self._settings.controls, bases, questions, self.speaker, self._settings.seed)
             found |= {trajectory.id: trajectory for trajectory in made}
             impossible = {name: "no control can be made of this trajectory" for name in names if name not in found}
         return [found[name] for name in names if name in found], impossible
@@ -128,7 +141,7 @@ class Work:
         """A trajectory with its question, in tokens. `InputError` names the question whose answer has none."""
         from innerloop.inner.probe import ProbeItem
 
-        model = loaded or self.loaded
+        model = loaded or self.speaker
         question = self.questions[trajectory.question_id]
         for answer in (question.answer, *candidates):
             try:

@@ -29,7 +29,6 @@ def watcher(settings: TrainSettings, loaded: LoadedModel) -> Callable[[], dict[s
         if settings.watch_trajectories
         else (_questions(settings), [])
     )
-    questions = settings.worded(questions)
 
     def measure() -> dict[str, float]:
         loaded.model.eval()
