@@ -230,6 +230,34 @@ def test_tables_by_level_and_benchmark(cli: Cli) -> None:
     }
 
 
+def test_benchmarks_within_and_across_domains(cli: Cli) -> None:
+    domains = {"aime": "math", "gpqa": "science", "lcb": "code"}
+    for name, domain in domains.items():
+        write(
+            f"{name}.jsonl", [{"id": f"{name}-{i}", "question": "?", "answer": "1", "domain": domain} for i in range(4)]
+        )
+    files = [
+        write(f"{series}.jsonl", [{"question_id": f"{n}-{i}", "correct": i < right} for n in domains for i in range(4)])
+        for series, right in (("a", 1), ("b", 3))
+    ]
+    questions = [f"{name}.jsonl" for name in domains]
+    common = ("--compare", *files, "--questions", *questions, "--trained-on", "math", "--out", "R")
+    result = scored(cli, *common)
+    found = [(r["series"], r["value"], r["questions"]) for r in result["rows"] if r["group"] == "generalisation"]
+    assert found == [(s, side, n) for s in "ab" for side, n in (("within domain", 4), ("cross domain", 8))]
+    between = {d["benchmark"]: d for d in result["differences"]}
+    assert between["cross domain"]["difference"]["mean"] == 0.5
+    assert {"within domain", "cross domain"} <= {
+        row["value"] for row in csv.DictReader(Path("R/scores.csv").read_text().splitlines())
+    }
+    assert "b − a, cross domain" in Path("R/scores.md").read_text()
+    assert "Within domain: math; cross domain: all others." in Path("R/scores.md").read_text()
+    again = scored(cli, *common[:-3], "code", "--out", "R")  # no other run: it is a way to look at the scores
+    assert [r["questions"] for r in again["rows"] if r["value"] == "within domain"] == [4, 4]
+    wrong = cli("eval", *common[:-3], "maths")
+    assert "--trained-on maths: no question is of this domain (they are of code, math, science)" in wrong.err
+
+
 def test_questions_of_one_template_make_the_interval_wider(cli: Cli) -> None:
     rows = [{"id": f"q-{i}", "question": "?", "answer": "1", "template": i // 5} for i in range(20)]
     file = samples("s.jsonl", [4] * 10 + [0] * 10)

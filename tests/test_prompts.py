@@ -132,3 +132,29 @@ def test_the_model_puts_a_question_in_its_template() -> None:
     text = speaker.decode(speaker.prompt(question(verifier="choice")))
     assert "What?\n\nPlease reason step by step, and put the letter" in text
     assert INSTRUCTION in speaker.decode(speaker.prompt("What?"))
+
+
+def test_training_asks_in_the_chosen_prompt_too() -> None:
+    from innerloop.verbs.train.apart import apart
+    from innerloop.verbs.train.sft import SftSettings
+
+    asked = apart(SftSettings(questions="q", prompt="bare"), [question(), question(id="r", question="Why?")])
+    assert [entry.prompt_template for entry in asked] == [SLOT, SLOT]
+
+
+@pytest.mark.parametrize(
+    ("verifier", "answer", "said"),
+    [
+        ("choice", "B", "So it is the second one.\nAnswer: B"),
+        ("choice", "B", "So it is \\boxed{B}."),
+        ("number", "3", "1 and 2 make 3.\n<conclusion>\nThe answer is \\boxed{3}\n</conclusion>"),
+        ("literal", "'ab'", "It appends.\n[ANSWER]'ab'[/ANSWER]"),
+    ],
+)
+def test_what_the_prompts_ask_for_is_understood(verifier: str, answer: str, said: str) -> None:
+    from innerloop.evaluate.verify import Verifier
+    from innerloop.schema import Outcome
+
+    with Verifier() as judge:
+        (verdict,) = judge.verify([(question(verifier=verifier, answer=answer), said)])
+    assert verdict.outcome is Outcome.RIGHT

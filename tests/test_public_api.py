@@ -19,6 +19,7 @@ PUBLIC = [
     "DemoSettings",
     "EvalResult",
     "EvalSettings",
+    "GrpoSettings",
     "InitResult",
     "InitSettings",
     "InputError",
@@ -86,8 +87,14 @@ RECIPES = {
         f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
         "trajectory_weight answer_weight form_weight max_length"
     ),
+    "grpo": (
+        f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "
+        "top_k max_tokens"
+    ),
 }
-FIELDS["eval"] = f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on list"
+FIELDS["eval"] = (
+    f"{FIELDS['rollout']} trajectories compare reference verdicts k tau trained_on contamination ngram list"
+)
 HEAVY = ["torch", "ray", "transformers", "datasets", "plotly", "reasoning_gym", "scipy", "jinja2", "math_verify"]
 
 

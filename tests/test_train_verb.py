@@ -225,3 +225,72 @@ def test_the_trained_model_is_sampled_and_scored(cli: Cli, model: Path, question
     assert ran.status == 0, ran.err
     verdicts = [trajectory.outcome for trajectory in Run.open(tmp_path / "e").trajectories()]
     assert verdicts.count(Outcome.RIGHT) > 12  # it has learnt its twelve questions by heart
+
+
+@pytest.fixture(scope="module")
+def pupil(model: Path, questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has half learnt its twelve questions."""
+    from innerloop.cli import main
+
+    out = tmp_path_factory.mktemp("pupil") / "r"
+    assert main(arguments(model, questions, out, passes=18, save_every=1000)) == 0
+    return out
+
+
+def grpo(model: Path, questions: Path, out: Path, **changes: object) -> list[str]:
+    options = {"batch_size": 16, "group": 4, "gradient_on": 2, "max_tokens": 24, "parts": 2} | changes
+    words = arguments(model, questions, out, **options)
+    return ["train", "grpo", *words[2:]]
+
+
+def test_grpo_learns_from_its_own_rollouts(cli: Cli, pupil: Path, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*grpo(pupil, questions, tmp_path / "r", limit=2, passes=72, learning_rate=3e-4, save_every=1000))
+    assert ran.status == 0, ran.err
+    result = json.loads(ran.out)
+    assert (result["recipe"], result["rows"], result["steps"]) == ("grpo", 144, 36)
+    steps = [dict(step.metrics) for step in Run.open(tmp_path / "r").steps()]
+    assert {"reward", "entropy", "completions/mean_length", "right", "form"} <= set(steps[0])
+    assert sum(step["reward"] for step in steps[-12:]) > sum(step["reward"] for step in steps[:12])
+    noted = Run.open(tmp_path / "r").manifest["stages"]["train grpo"]["notes"]["audit"]
+    assert noted == {"right": 1.0, "wrong": 0.0, "truncated": -1.0, "empty": -1.0}
+
+
+def test_grpo_started_again_goes_on_to_the_same_losses(cli: Cli, pupil: Path, questions: Path, tmp_path: Path) -> None:
+    whole = grpo(pupil, questions, tmp_path / "whole", passes=2)
+    assert cli(*whole).status == 0
+    assert cli(*grpo(pupil, questions, tmp_path / "r", passes=2, minutes=1e-6)).status == 0  # one step
+    run = Run.open(tmp_path / "r")
+    run.manifest["stages"]["train grpo"]["notes"]["trained"] = False  # as if it had been killed there
+    run._save()
+    assert cli(*grpo(pupil, questions, tmp_path / "r", passes=2)).status == 0
+    assert len(losses(tmp_path / "whole")) == 6
+    assert losses(tmp_path / "r") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
+
+
+def test_a_reward_that_never_differs_ends_the_training(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    ran = cli(*grpo(model, questions, tmp_path / "r", passes=40, max_tokens=2, batch_size=4, parts=1))
+    assert ran.status == 1
+    assert "in 20 steps all rollouts of each question earned the same (-1 on average)" in ran.err
+
+
+def test_a_question_that_cannot_be_judged_fails_the_audit(cli: Cli, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "1+1", "answer": "2", "verifier": "nonesuch"}\n' * 2)
+    ran = cli(*grpo(model, tmp_path / "q.jsonl", tmp_path / "r"))
+    assert ran.status == 2
+    assert "nonesuch" in ran.err or "could not be judged" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 6}, "--batch-size 6: must be a multiple of --group 4 times --parts 2"),
+        ({"gradient_on": 5}, "--gradient-on 5: must lie between 1 and --group 4"),
+        ({"group": 1}, "--group 1: must be 2 or more"),
+    ],
+)
+def test_groups_that_do_not_fit(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    ran = cli(*grpo(model, questions, tmp_path / "r", **changes))
+    assert ran.status == 2
+    assert said in ran.err

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
     from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
-    from innerloop.verbs.train import InitResult, InitSettings, SftSettings, TrainResult, train
+    from innerloop.verbs.train import GrpoSettings, InitResult, InitSettings, SftSettings, TrainResult, train
     from innerloop.verbs.update import UpdateResult, UpdateSettings, update
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "DemoSettings",
     "EvalResult",
     "EvalSettings",
+    "GrpoSettings",
     "InitResult",
     "InitSettings",
     "InputError",
@@ -121,7 +122,7 @@ _HOMES = {
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),
     "verbs.rollout": ("RolloutResult", "RolloutSettings", "rollout"),
-    "verbs.train": ("InitResult", "InitSettings", "SftSettings", "TrainResult", "train"),
+    "verbs.train": ("GrpoSettings", "InitResult", "InitSettings", "SftSettings", "TrainResult", "train"),
     "verbs.update": ("UpdateResult", "UpdateSettings", "update"),
 }
 _HOME = {name: f"innerloop.{home}" for home, names in _HOMES.items() for name in names}

@@ -85,6 +85,11 @@ COMMANDS = (
         "Train a model on trajectories, or on answers alone.",
         "train sft --model M0 --questions gym:gcd?size=2000 --trajectories oracle --out R1",
     ),
+    _Command(
+        "train grpo",
+        "Train a model on its own rollouts by their reward.",
+        "train grpo --model R1 --questions gym:gcd?size=500 --group 8 --out R2",
+    ),
     _Command("report", "Write one self-contained page from a run folder.", "report R1"),
 )
 

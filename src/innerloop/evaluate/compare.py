@@ -9,13 +9,15 @@ ones with the observed one counted in (Phipson and Smyth 2010), so that it is ne
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from innerloop.evaluate import generalisation
+from innerloop.evaluate.generalisation import CROSS, WITHIN, sides, weights
 from innerloop.evaluate.measures import Measure
 from innerloop.evaluate.resample import intervals
 from innerloop.evaluate.statistics import Interval
@@ -33,7 +35,8 @@ class Difference:
     """``series`` minus ``reference`` in one measure over the questions (of one benchmark) that both have.
 
     ``p`` is two-sided, ``p_holm`` corrected over all differences that were computed together. NaN where there is no
-    question with a value on both sides.
+    question with a value on both sides. ``benchmark`` is also ``within domain`` or ``cross domain``, for a mean over
+    benchmarks (`innerloop.evaluate.generalisation`).
     """
 
     series: str
@@ -46,9 +49,16 @@ class Difference:
 
 
 def differences(
-    series: Mapping[str, Sequence[Score]], measures: Sequence[Measure], *, level: float = 0.95, seed: int = 0
+    series: Mapping[str, Sequence[Score]],
+    measures: Sequence[Measure],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    trained_on: Sequence[str] = (),
 ) -> list[Difference]:
     """Every series against the first, in every measure, over all questions and (where there are several) by benchmark.
+
+    With ``trained_on`` also over the benchmarks within these domains and over the others.
 
     A measure that says the same as another (Pass@1 is the mean; G-Pass with the same threshold) is tested once. Holm's
     correction is over all tests.
@@ -60,15 +70,17 @@ def differences(
     for name, own in others:
         base = {score.question_id: score for score in first}
         pairs = [(score, base[score.question_id]) for score in own if score.question_id in base]
-        benchmarks = dict.fromkeys(score.benchmark for score, _ in pairs)
-        for benchmark in (None, *(benchmarks if len(benchmarks) > 1 else ())):
-            kept = [pair for pair in pairs if benchmark is None or pair[0].benchmark == benchmark]
-            if not kept:
-                continue
+        for benchmark, kept in _parts(pairs, trained_on):
             columns = [[m.value(score) - m.value(other) for m in measures] for score, other in kept]
             values = np.array(columns, dtype=np.float64)
             clusters = clusters_of([score for score, _ in kept])
-            spans = intervals(values, clusters, ranges=ranges, level=level, seed=seed)
+            each = np.ones_like(values)
+            if benchmark in (WITHIN, CROSS):
+                names = [score.benchmark for score, _ in kept]
+                spans = generalisation.intervals(values, names, clusters, ranges=ranges, level=level, seed=seed)
+                each = weights(values, names)
+            else:
+                spans = intervals(values, clusters, ranges=ranges, level=level, seed=seed)
             for column, measure in enumerate(measures):
                 found.append(
                     Difference(
@@ -77,11 +89,26 @@ def differences(
                         benchmark=benchmark,
                         measure=measure.name,
                         difference=replace(spans[column], paired=True),
-                        p=permutation_p(values[:, column], clusters, seed=seed),
+                        p=permutation_p(values[:, column] * each[:, column], clusters, seed=seed),
                     )
                 )
     corrected = holm([difference.p for difference in found])
     return [replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)]
+
+
+def _parts(
+    pairs: Sequence[tuple[Score, Score]], trained_on: Sequence[str]
+) -> Iterator[tuple[str | None, list[tuple[Score, Score]]]]:
+    """All pairs, those of each benchmark where there are several, and those within and across domains."""
+    if pairs:
+        yield None, list(pairs)
+    benchmarks = dict.fromkeys(score.benchmark for score, _ in pairs)
+    for benchmark in benchmarks if len(benchmarks) > 1 else ():
+        yield benchmark, [pair for pair in pairs if pair[0].benchmark == benchmark]
+    if trained_on:
+        other = {score.question_id: base for score, base in pairs}
+        for name, scores in sides((score for score, _ in pairs), trained_on).items():
+            yield name, [(score, other[score.question_id]) for score in scores]
 
 
 def clusters_of(scores: Sequence[Score]) -> list[Hashable] | None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,19 +86,23 @@ def intervals(
 
 def _bca(drawn: Floats, sums: Floats, counts: Floats, level: float) -> tuple[float, float]:
     """Efron's interval: percentiles moved for the bias of the draws and for the skewness (by leaving clusters out)."""
-    from scipy import stats
-
     total, questions = sums.sum(), counts.sum()
     if (sums / counts == total / questions).all():
         return float(total / questions), float(total / questions)
-    drawn = drawn[~np.isnan(drawn)]
-    mean = total / questions
-    rounding = 1e-12 * (1 + abs(mean))
-    below = ((drawn < mean - rounding).mean() + (drawn <= mean + rounding).mean()) / 2
     left = _ratio(total - sums, questions - counts)
     away = left.mean() - left
-    skew = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
-    outside = (1 - expanded_level(level, len(sums))) / 2
+    skew = float((away**3).sum() / (6 * (away**2).sum() ** 1.5))
+    return bca(drawn, float(total / questions), skew, expanded_level(level, len(sums)))
+
+
+def bca(drawn: Floats, mean: float, skew: float, level: float) -> tuple[float, float]:
+    """Efron's ends for draws of a mean, given the acceleration ``skew`` and the level of the percentiles."""
+    from scipy import stats
+
+    drawn = drawn[~np.isnan(drawn)]
+    rounding = 1e-12 * (1 + abs(mean))
+    below = ((drawn < mean - rounding).mean() + (drawn <= mean + rounding).mean()) / 2
+    outside = (1 - level) / 2
     bias = stats.norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
     ends = []
     for share in (outside, 1 - outside):
@@ -113,12 +118,75 @@ def _with_ends(
     sums: Floats, counts: Floats, span: tuple[float, float], level: float, resamples: int, seed: int
 ) -> tuple[float, float]:
     """Percentiles of draws to which half a question at each end of the range belongs."""
-    chance = np.append(np.ones(len(sums)), [0.5, 0.5]) / (len(sums) + 1)
-    times = np.random.default_rng(seed).multinomial(len(sums), chance, size=resamples)
-    drawn = (times @ np.append(sums, span)) / (times @ np.append(counts, [1.0, 1.0]))
+    drawn = _draw_with_ends(sums, counts, span, resamples, seed)
     outside = (1 - expanded_level(level, len(sums))) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside])
     return float(low), float(high)
+
+
+def _draw_with_ends(sums: Floats, counts: Floats, span: tuple[float, float], resamples: int, seed: int) -> Floats:
+    chance = np.append(np.ones(len(sums)), [0.5, 0.5]) / (len(sums) + 1)
+    times = np.random.default_rng(seed).multinomial(len(sums), chance, size=resamples)
+    drawn: Floats = (times @ np.append(sums, span)) / (times @ np.append(counts, [1.0, 1.0]))
+    return drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratum:
+    """One measure of one benchmark, for means over several benchmarks.
+
+    ``sums`` and ``counts`` are its clusters'; ``drawn`` the means of drawn clusters; ``with_ends`` those with half a
+    question at each end, None where there is no need; ``odd`` clusters score otherwise than all others (0: all alike).
+    """
+
+    mean: float
+    questions: int
+    sums: Floats
+    counts: Floats
+    drawn: Floats
+    with_ends: Floats | None
+    odd: int
+
+    @property
+    def variance(self) -> float:
+        """Of the mean, by leaving one cluster out after the other."""
+        left = _ratio(self.sums.sum() - self.sums, self.counts.sum() - self.counts)
+        size = len(left)
+        return float((size - 1) / size * ((left - left.mean()) ** 2).sum())
+
+
+def strata(
+    values: Floats,
+    clusters: Sequence[Hashable] | None,
+    *,
+    ranges: Sequence[tuple[float, float] | None] | None,
+    resamples: int,
+    seed: int,
+) -> list[Stratum]:
+    """What `innerloop.evaluate.generalisation` combines of one benchmark: one stratum per column of ``values``."""
+    sums, counts = _by_cluster(values, clusters)
+    drawn = _draw(sums, counts, resamples, seed) if len(sums) >= 2 else None
+    found = []
+    for column in range(values.shape[1]):
+        kept = counts[:, column] > 0
+        sum_, count = sums[kept, column], counts[kept, column]
+        span = (0.0, 1.0) if ranges is None else ranges[column]
+        odd = int(len(sum_) - np.unique(sum_ / count, return_counts=True)[1].max(initial=0))
+        few = 0 < odd <= min(_FEW, len(sum_) // 4) and span is not None
+        mean = float(sum_.sum() / count.sum()) if len(sum_) else math.nan
+        own = np.full(resamples, mean) if drawn is None else drawn[:, column]
+        found.append(
+            Stratum(
+                mean=mean,
+                questions=int(count.sum()),
+                sums=sum_,
+                counts=count,
+                drawn=np.where(np.isnan(own), mean, own),
+                with_ends=_draw_with_ends(sum_, count, span, resamples, seed) if few and span is not None else None,
+                odd=odd,
+            )
+        )
+    return found
 
 
 def _by_cluster(values: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:

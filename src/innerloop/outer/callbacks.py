@@ -102,6 +102,30 @@ class Watch(TrainerCallback):
         self._keep(Step.of("watch", state.global_step, self._clock.seconds, found))
 
 
+class Flat(TrainerCallback):
+    """Ends a training by reward in which every group of rollouts earned the same, ``patience`` steps from the start."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._moved = False
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:  # noqa: ARG002
+        """Called by the trainer after each logged step."""
+        if not logs or "frac_reward_zero_std" not in logs or self._moved:
+            return
+        self._moved = float(logs["frac_reward_zero_std"]) < 1
+        if not self._moved and state.global_step >= self._patience:
+            raise FlatRewardError(
+                f"in {state.global_step} steps all rollouts of each question earned the same "
+                f"({logs.get('reward', math.nan):g} on average), so there is nothing to learn from: train with sft "
+                "first, take easier questions, or raise --group, --temperature or --max-tokens"
+            )
+
+
+class FlatRewardError(RuntimeError):
+    """No group of rollouts had two different rewards."""
+
+
 class Whole(TrainerCallback):
     """Marks checkpoints that were written to their end, with the seconds of training until then.
 

@@ -16,15 +16,16 @@ class Guarded:
 
     state: Any
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: dict[str, Any] | list[dict[str, Any]], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """One part of a step; raises `NotFiniteError` with the step and the questions of the batch."""
-        names = inputs.get("question_ids")
+        names = inputs["question_ids"] if isinstance(inputs, dict) else [row["question_id"] for row in inputs]
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         if not torch.isfinite(loss).all():
-            about = f" on the questions {_some(names)}" if names else ""
             raise NotFiniteError(
-                f"the loss of step {self.state.global_step + 1} is {loss.item():g}{about}; the last checkpoint is "
-                "kept: lower --learning-rate, use --dtype float32, or look at these rows"
+                f"the loss of step {self.state.global_step + 1} is {loss.item():g} on the questions {_some(names)}; "
+                "the last checkpoint is kept: lower --learning-rate, use --dtype float32, or look at these rows"
             )
         return loss
 

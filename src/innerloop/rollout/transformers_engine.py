@@ -90,7 +90,7 @@ class TransformersEngine:
         self._loaded = loaded
         self._rows = batch_size or (_CPU_ROWS if loaded.device.type == "cpu" else _GPU_ROWS)
         self._memory = memory
-        self._stops = _stop_tokens(loaded)
+        self._stops = stop_tokens(loaded)
 
     @property
     def name(self) -> str:
@@ -323,7 +323,7 @@ def _slow_without_mask(loaded: LoadedModel) -> bool:
     return loaded.device.type == "cpu" and loaded.dtype.itemsize == 2 and can_pad(loaded)
 
 
-def _stop_tokens(loaded: LoadedModel) -> frozenset[int]:
+def stop_tokens(loaded: LoadedModel) -> frozenset[int]:
     """End tokens of the generation settings and of the tokenizer."""
     settings = getattr(loaded.model, "generation_config", None)
     ends = getattr(settings, "eos_token_id", None)

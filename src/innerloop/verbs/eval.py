@@ -16,6 +16,7 @@ from innerloop.errors import InputError
 from innerloop.schema import Score, Trajectory
 from innerloop.store import Run, write_file
 from innerloop.verbs.benchmark_list import BenchmarkList, benchmark_list
+from innerloop.verbs.contamination import Contamination, contamination
 from innerloop.verbs.rollout import RolloutSettings, rollout
 from innerloop.verbs.scoring import (
     Disagreement,
@@ -89,6 +90,17 @@ class EvalSettings(RolloutSettings):
             free=True,
         ),
     )
+    contamination: str | None = field(
+        default=None,
+        metadata=about(
+            "Look for the questions in this training data (FILE.jsonl|.csv|.parquet|.txt or a source of questions); "
+            "with --trajectories or --compare contaminated and clean questions are scored apart."
+        ),
+    )
+    ngram: int | None = field(
+        default=None,
+        metadata=about("Words in a row that make a question contaminated; by default 13, for short questions 8 or so."),
+    )
     list: bool = field(
         default=False, metadata=about("Show the benchmarks and prompts that are known by name.", free=True)
     )
@@ -100,6 +112,11 @@ class EvalSettings(RolloutSettings):
         for tau in self.tau:
             if not 0 <= tau <= 1:
                 raise InputError(f"--tau {tau:g}: must lie between 0 and 1")
+        at_least("ngram", self.ngram, 1)
+        if self.ngram is not None and self.contamination is None:
+            raise InputError("--ngram: say with --contamination what to compare the questions with")
+        if self.contamination is not None and not self.questions:
+            raise InputError("--contamination needs --questions: the benchmarks to look for")
         if self.trajectories and self.compare:
             raise InputError("--trajectories and --compare: give one of them; --compare scores its sources too")
 
@@ -123,9 +140,10 @@ class EvalResult:
     differences: tuple[Difference, ...]
     agreement: Agreement | None
     files: tuple[Path, ...]
+    contamination: Contamination | None = None
 
 
-def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> EvalResult | BenchmarkList:
+def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> EvalResult | BenchmarkList | Contamination:
     """Score samples into a run folder: metrics with intervals, tables as files; goes on where an earlier run ended.
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
@@ -138,11 +156,24 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
 
     out = out_folder("eval", settings)
     known = Known()
-    if settings.trajectories or settings.compare:
+    if settings.trajectories or settings.compare or settings.contamination is not None:
         from innerloop.questions import load
 
         for source in settings.questions:
             known.add(load(source, seed=settings.seed), short_name(source))
+    overlap = None
+    if settings.contamination is not None:
+        overlap = contamination(
+            settings.contamination,
+            list(known.questions.values())[: settings.limit],
+            known.benchmarks,
+            out,
+            ngram=settings.ngram,
+        )
+        if not (settings.trajectories or settings.compare):
+            overlap.write()
+            return overlap.result
+    if settings.trajectories or settings.compare:
         sources = settings.trajectories or settings.compare
         limit = settings.limit
     else:
@@ -164,8 +195,10 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
         agreement = _agreement(series, judged, known) if settings.verdicts == "compare" else None
         if agreement is not None:
             run.note("compared", agreement.compared)
-        result = _score(settings, run, series, judged, known)
-    return dataclasses.replace(result, agreement=agreement, files=(*result.files, *_kept(out, agreement)))
+        result = _score(settings, run, series, judged, known, overlap.verdicts if overlap else {})
+    files = (*result.files, *_kept(out, agreement), *((overlap.write(),) if overlap else ()))
+    told = overlap.result if overlap else None
+    return dataclasses.replace(result, agreement=agreement, files=files, contamination=told)
 
 
 def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -> tuple[str, ...]:
@@ -220,6 +253,7 @@ def _score(
     series: Mapping[str, Samples],
     judged: Mapping[str, list[Trajectory]],
     known: Known,
+    contaminated: Mapping[str, bool | None],
 ) -> EvalResult:
     from innerloop.evaluate import tables
     from innerloop.evaluate.compare import differences
@@ -236,8 +270,9 @@ def _score(
     scores = own | ours if compared else own
     everything = [score for part in scores.values() for score in part]
     columns = measures(everything, settings.k, settings.tau)
-    rows = summarise(scores, columns, seed=settings.seed)
-    between = differences(own, columns, seed=settings.seed) if settings.compare else []
+    trained_on = settings.trained_on
+    rows = summarise(scores, columns, seed=settings.seed, trained_on=trained_on, contaminated=contaminated)
+    between = differences(own, columns, seed=settings.seed, trained_on=trained_on) if settings.compare else []
     _write_scores(run, everything)
     run.note("series", list(scores))
     read_tables = tables.tables(rows, between)
@@ -270,6 +305,11 @@ def _notes(settings: EvalSettings, compared: bool) -> list[str]:
         notes.append(
             "Differences are paired by question; p by sign-flip permutation, two-sided; "
             "p (Holm) corrected over all differences of this command."
+        )
+    if settings.trained_on:
+        notes.append(
+            f"Within domain: {', '.join(settings.trained_on)}; cross domain: all others. Means over benchmarks, each "
+            "counting once; questions drawn again within each benchmark."
         )
     if settings.verdicts == "redo":
         notes.append("Verdicts were made anew; recorded ones were not used.")

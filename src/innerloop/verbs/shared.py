@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("innerloop")
 
+SHARD_CHARACTERS = 1 << 28  # of metadata; Arrow's texts of one column end at 2 GiB
 SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
 
 RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score, Step)
@@ -189,9 +190,17 @@ def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]
 
 
 def write_questions(run: Run, questions: Sequence[Question]) -> None:
-    """Add questions to the folder, where there are any."""
-    if questions:
-        run.write("questions", Question.to_table(questions))
+    """Add questions to the folder, where there are any; in several shards where their hidden tests are large."""
+    part: list[Question] = []
+    size = 0
+    for question in questions:
+        part.append(question)
+        size += len(question.metadata or "")
+        if size >= SHARD_CHARACTERS:
+            run.write("questions", Question.to_table(part))
+            part, size = [], 0
+    if part:
+        run.write("questions", Question.to_table(part))
 
 
 def numbers(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from innerloop.verbs.benchmark_list import BenchmarkList
+from innerloop.verbs.contamination import Contamination
 from innerloop.verbs.demo import DemoResult
 from innerloop.verbs.eval import EvalResult
 from innerloop.verbs.landscape import LandscapeResult
@@ -138,9 +139,30 @@ def _(result: EvalResult) -> None:
             )
     if (agreement := result.agreement) is not None:
         _disagreements(console, agreement)
+    if result.contamination is not None:
+        _contamination(console, result.contamination)
     _line(console, f"{result.samples} samples of {result.questions} questions in {result.run}")
     _line(console, f"tables: {', '.join(map(str, result.files))}")
     _next(console, "report", str(result.run))
+
+
+def _contamination(console: Console, result: Contamination) -> None:
+    table = _table("benchmark")
+    for header in ("questions", "words", "contaminated", "by half", "in full", "too short"):
+        table.add_column(header, justify="right")
+    for row in result.benchmarks:
+        share = 100 * row.contaminated / row.questions
+        numbers = (row.questions, row.ngram, f"{row.contaminated} ({share:.1f} %)", row.half, row.whole, row.too_short)
+        table.add_row(escape(row.benchmark), *map(str, numbers))
+    console.print(table)
+    for example in (example for row in result.benchmarks for example in row.examples):
+        _line(console, f"{example.question_id}: {example.longest} of {example.words} words in {example.where}")
+    _line(console, f"{result.texts} texts of {result.training}; every question is in {result.file}")
+
+
+@show.register
+def _(result: Contamination) -> None:
+    _contamination(_console(), result)
 
 
 def _disagreements(console: Console, agreement: Agreement) -> None:

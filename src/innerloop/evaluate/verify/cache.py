@@ -31,7 +31,10 @@ _BUSY = 30.0  # seconds to wait for another process that writes to the file
 
 def key(work: Job | Program, surroundings: Mapping[str, Any]) -> str:
     """A digest of the work and of what else decides on its reply."""
-    content = [work.module, work.payload] if isinstance(work, Job) else ["code", work.sources, surroundings]
+    if isinstance(work, Job):
+        content: list[Any] = [work.module, work.payload]
+    else:
+        content = ["code", work.sources, surroundings, work.tests.digest if work.tests else None]
     text = json.dumps([_versions(), content], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

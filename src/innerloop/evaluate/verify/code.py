@@ -6,6 +6,9 @@ beginning of a program, the tests define ``check``, which is called with the fun
 defines what the tests call; without any fence the whole text. For a question with an entry point it may be the whole
 function or its body alone, with or without indentation, and may run on behind the body.
 
+A question of LiveCodeBench holds ``public_test_cases`` and ``private_test_cases`` instead, and ``func_name`` where a
+function is asked for (`innerloop.questions.livecodebench`, `Sandbox.run`): the whole program is run on each input.
+
 Right means that the tests ran through to their end within the limits. A program that ends early, prints what it likes
 or meets a limit is wrong; only a sandbox that fails leaves the item undecided. Tests are no proof, and a program that
 sets out to deceive them in its own interpreter can.
@@ -18,12 +21,13 @@ import json
 import re
 import textwrap
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from innerloop.evaluate.verify.job import Program, Reply
+from innerloop.errors import InputError
+from innerloop.evaluate.verify.job import Program, Reply, Tests
 from innerloop.evaluate.verify.sandbox import Choice, Ended, Limits, Sandbox, Stop, choose
 from innerloop.schema import Outcome, Question, Verdict
 
@@ -36,6 +40,8 @@ _BUILTIN = frozenset((*dir(builtins), "assert", "check", "candidate"))
 def judge(question: Question, shown: str, *, complete: bool) -> Verdict | Program:
     """The program to run for the visible text of an answer; a verdict where there is nothing to run."""
     parts = _parts(question)
+    if any(parts.get(name) for name in ("public_test_cases", "private_test_cases")):
+        return _tested(parts, shown, complete=complete)
     tests = parts.get("tests")
     if not isinstance(tests, str) or not tests.strip():
         return Verdict(outcome=Outcome.UNDECIDED, reason="the question has no unit tests (field tests)")
@@ -52,6 +58,21 @@ def judge(question: Question, shown: str, *, complete: bool) -> Verdict | Progra
     if cut is not None:  # a body that runs on: as much of it as belongs to the function
         heads += _completed(question.question, cut) if entry else [cut]
     return Program(sources=tuple(f"{head}\n\n{tail}\n" for head in dict.fromkeys(heads)), answer=code)
+
+
+def _tested(parts: Mapping[str, Any], shown: str, *, complete: bool) -> Verdict | Program:
+    """The whole program, to be run on inputs."""
+    function = parts.get("func_name")
+    tests = Tests(
+        function=function if isinstance(function, str) and function.isidentifier() else None,
+        public=str(parts.get("public_test_cases") or "[]"),
+        private=str(parts.get("private_test_cases") or "[]"),
+    )
+    code, _ = find(shown, {"Solution", tests.function} if tests.function else set(), complete=complete)
+    if code is None:
+        reason = "no code" if complete else "truncated before the code was complete"
+        return Verdict(outcome=Outcome.WRONG, reason=reason)
+    return Program(sources=(code,), answer=code, tests=tests)
 
 
 def find(text: str, names: set[str], *, complete: bool) -> tuple[str | None, str | None]:
@@ -148,9 +169,9 @@ class Programs:
             reason = "the verifier is closed" if self._closed else f"code was not run: {self.chosen().reason}"
             return [Reply(outcome="undecided", reason=reason, keep="no") for _ in programs]
         with ThreadPoolExecutor(min(self.count, max(len(programs), 1))) as threads:
-            futures = [threads.submit(sandbox.run, program.sources) for program in programs]
+            futures = [threads.submit(self._one, sandbox, program) for program in programs]
             try:
-                return [self._reply(future.result()) for future in futures]
+                return [future.result() for future in futures]
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 self.close()
@@ -176,7 +197,23 @@ class Programs:
                 self._sandbox = Sandbox(kind, self.limits)
             return None if self._closed else self._sandbox
 
-    def _reply(self, ended: Ended) -> Reply:
+    def _one(self, sandbox: Sandbox, program: Program) -> Reply:
+        if program.tests is None:
+            return self._reply(sandbox.run(program.sources))
+        from innerloop.questions.livecodebench import cases
+
+        parts = {"public_test_cases": program.tests.public, "private_test_cases": program.tests.private}
+        kind = "stdin" if program.tests.function is None else "functional"
+        try:
+            tests = [(case.input, case.output) for own, case in cases(parts, "tests") if own == kind]
+        except InputError as error:
+            return Reply(outcome="undecided", reason=str(error), keep="no")
+        if not tests:
+            return Reply(outcome="undecided", reason=f"the question has no tests of kind {kind}", keep="no")
+        ended = sandbox.run(program.sources, tests, function=program.tests.function)
+        return self._reply(ended, all_tests=ended.error is None)
+
+    def _reply(self, ended: Ended, *, all_tests: bool = False) -> Reply:
         if ended.finished:
             return Reply(outcome="right")
         if ended.stop is Stop.CLOSED:
@@ -184,7 +221,11 @@ class Programs:
         if not ended.started:
             return Reply(outcome="undecided", reason=f"the sandbox failed: {ended.error}", keep="no")
         if ended.stop is not None:
-            return Reply(outcome="wrong", reason=_over(ended.stop, self.limits), keep="run")
+            limit = _over(ended.stop, self.limits)
+            if all_tests and ended.stop is Stop.TIME:
+                limit = f"time limit of {self.limits.total:g} s for all tests together"
+            reason = f"{ended.error}: {limit}" if ended.error else limit
+            return Reply(outcome="wrong", reason=reason, keep="run")
         return Reply(outcome="wrong", reason=ended.error or "failed")
 
 

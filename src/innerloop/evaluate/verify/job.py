@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -19,11 +21,33 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tests:
+    """Inputs and the outputs that have to follow, as a question of LiveCodeBench packs them.
+
+    ``function`` is what is called with the inputs; None where the program reads and prints.
+    """
+
+    function: str | None
+    public: str
+    private: str
+
+    @property
+    def digest(self) -> str:
+        """The same for the same tests."""
+        text = json.dumps([self.function, self.public, self.private])
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Program:
-    """Work for the sandbox: the first of the Python ``sources`` that can be compiled. ``answer`` is the code in it."""
+    """Work for the sandbox: the first of the Python ``sources`` that can be compiled. ``answer`` is the code in it.
+
+    With ``tests`` it is run once for each of them, in a process of its own.
+    """
 
     sources: tuple[str, ...]
     answer: str
+    tests: Tests | None = None
 
 
 class Reply(TypedDict):

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
+from innerloop.verbs.train.grpo import GrpoSettings, grpo
 from innerloop.verbs.train.init import InitResult, InitSettings, init
 from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.sft import SftSettings, sft
 
 __all__ = [
+    "GrpoSettings",
     "InitResult",
     "InitSettings",
     "SftSettings",
     "TrainResult",
     "TrainSettings",
+    "grpo",
     "init",
     "sft",
     "train",
@@ -31,3 +34,4 @@ def train(settings: Any, *, command: Sequence[str] | None = None) -> Any:  # noq
 
 train.register(InitSettings, init)
 train.register(SftSettings, sft)
+train.register(GrpoSettings, grpo)

@@ -12,14 +12,14 @@ log = logging.getLogger("innerloop")
 
 
 def apart(settings: TrainSettings, questions: Sequence[Question]) -> list[Question]:
-    """Those that say something else than every question of ``--held-out`` and ``--watch``; how many go is logged."""
+    """Those that say something else than every question of ``--held-out`` and ``--watch``, each with its prompt."""
     from innerloop.questions import load
     from innerloop.questions.disjoint import remove_overlap
 
     held_out = [question for source in settings.held_out for question in load(source, seed=settings.seed)]
     if settings.watch is not None:
         held_out += load(settings.watch, limit=settings.watch_limit, seed=settings.seed)
-    found = remove_overlap(questions, held_out)
+    found = remove_overlap(settings.worded(questions), held_out)
     if found.removed:
         log.info("%d of %d training questions are held out and taken out", len(found.removed), len(questions))
     return list(found.train)

@@ -1,6 +1,7 @@
-"""What every training recipe is told: data, optimiser, LoRA, length of the run, held-out questions to watch."""
+"""What every training recipe is told: data, optimiser, LoRA, length of the run, held-out questions to watch.
 
-from __future__ import annotations
+Annotations are no texts here: cyclopts would look the names in them up in the modules of the recipes.
+"""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
@@ -67,7 +68,7 @@ class TrainSettings(OutputSettings, InputSettings):
         if self.watch_trajectories and self.watch is None:
             raise InputError("--watch-trajectories: say with --watch which questions they belong to")
 
-    def load_to_train(self) -> LoadedModel:
+    def load_to_train(self) -> "LoadedModel":
         """The model with weights that can be trained, in float32 unless another type is asked for."""
         loaded = (replace(self, dtype="float32") if self.dtype == "auto" else self).load()
         loaded.model.requires_grad_(True).train()

@@ -29,6 +29,7 @@ def watcher(settings: TrainSettings, loaded: LoadedModel) -> Callable[[], dict[s
         if settings.watch_trajectories
         else (_questions(settings), [])
     )
+    questions = settings.worded(questions)
 
     def measure() -> dict[str, float]:
         loaded.model.eval()

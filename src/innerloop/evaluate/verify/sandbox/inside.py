@@ -48,8 +48,10 @@ _DEVICES = ("/dev/null", "/dev/urandom", "/usr/share/zoneinfo")
 
 def main() -> None:
     """Reads the order, closes the doors, runs the program."""
-    order = json.loads(sys.stdin.buffer.read())
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    source = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    order = json.loads(_frame(source)) | {"nothing": nothing}
     token, pipe = order["token"], order["pipe"]
 
     def report(**said: Any) -> None:
@@ -65,24 +67,64 @@ def main() -> None:
     os.chdir(order["folder"])
     _limit(order["limits"])
     sys.path += order["paths"]
-    if order["guard"]:
-        _guard(order["folder"], (*order["readable"], *sys.path))
+
+    def guard() -> None:
+        if order["guard"]:
+            _guard(order["folder"], (*order["readable"], *sys.path))
+
+    if order["tests"]:
+        report(started=True, isolated=isolated)
+        _test(order, source, report, guard)
+    os.close(source)
+    guard()
     report(started=True, isolated=isolated)
     _run(order["sources"], report)
 
 
-def _run(sources: list[str], report: Any) -> NoReturn:
-    """Executes the first of the sources that can be compiled, and ends the process."""
+def _test(order: dict[str, Any], source: int, report: Any, guard: Any) -> NoReturn:
+    """Runs the first of the sources that can be compiled on inputs (on_inputs.py), and ends the process."""
+    program, error = _compiled(order["sources"])
+    if error is None:
+        names: dict[str, Any] = {"__name__": "on_inputs"}
+        exec(order["harness"], names)
+        names["run"](program, order, (lambda: _frame(source), _told, report, guard), (source, order["pipe"]))
+    else:
+        report(error=_told(error))
+    os._exit(0)
+
+
+def _frame(source: int, read: Any = os.read) -> str:
+    """A text behind its length in 16 digits; nothing further is read, so that no later text is in memory."""
+    parts = []
+    missing = int(read(source, 16))
+    while missing:
+        parts.append(read(source, missing))
+        if not parts[-1]:
+            raise EOFError
+        missing -= len(parts[-1])
+    return b"".join(parts).decode("utf-8", "surrogatepass")
+
+
+def _compiled(sources: list[str]) -> tuple[Any, BaseException | None]:
+    """The first of the sources that can be compiled, or why the first one cannot."""
     error: BaseException | None = None
-    program = None
     for source in sources:
         try:
-            program = compile(source, "<program>", "exec", dont_inherit=True)
-            break
+            return compile(source, "<program>", "exec", dont_inherit=True), None
         except (SyntaxError, ValueError, MemoryError, RecursionError) as caught:
             error = error or caught
+    return None, error
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:160]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _run(sources: list[str], report: Any) -> NoReturn:
+    """Executes the first of the sources that can be compiled, and ends the process."""
+    program, error = _compiled(sources)
     if program is not None:
-        error = None
         module = sys.modules["program"] = types.ModuleType("program")
         try:
             exec(program, module.__dict__)
@@ -93,8 +135,7 @@ def _run(sources: list[str], report: Any) -> NoReturn:
     if error is None:
         report(finished=True)
     else:
-        text = " ".join(str(error).split())[:160]
-        report(error=f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        report(error=_told(error))
     os._exit(0)
 
 

@@ -10,12 +10,14 @@ from enum import StrEnum
 class Limits:
     """Hard limits of one run.
 
-    ``time`` in seconds of wall clock; ``memory`` in MiB, of address space per process and of resident memory for all of
+    ``time`` in seconds of wall clock, for each test of a program that is run on several, and ``total`` for all of these
+    together; ``memory`` in MiB, of address space per process and of resident memory for all of
     them together; ``processes`` counts threads too; ``file`` and ``folder`` are the largest file and the most that all
     files together may take, in MiB; ``output`` is what it may print, in KiB.
     """
 
     time: float = 10.0
+    total: float = 120.0
     memory: int = 1024
     processes: int = 16
     file: int = 16
@@ -44,8 +46,9 @@ class Ended:
     """How a run ended.
 
     ``finished``: the program ran through to its end. Else ``stop`` names the limit that it met, or ``error`` says what
-    was raised (``AssertionError: …``) or which signal killed it; ``started`` is False where the program was never
-    begun, because the sandbox itself failed. ``output`` is what it printed, cut at the limit.
+    was raised (``AssertionError: …``) or which signal killed it, and of several tests at which one it stopped;
+    ``started`` is False where the program was never begun, because the sandbox itself failed. ``output`` is what it
+    printed, cut at the limit.
     """
 
     finished: bool

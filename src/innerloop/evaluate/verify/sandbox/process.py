@@ -12,9 +12,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from innerloop.evaluate.verify.sandbox import tree
 from innerloop.evaluate.verify.sandbox.limits import Ended, Limits, Stop
@@ -39,11 +39,18 @@ def rlimits(limits: Limits, others: int) -> dict[str, int]:
 class Process:
     """One run. ``command`` starts ``inside.py``; ``order`` is what it is told, without token and pipe.
 
+    ``tests`` are pairs of input and output, to be read there one by one; ``limits.time`` is that of the whole run.
     ``folder`` is a folder of the host to keep an eye on, None where the sandbox's own file system is limited.
     """
 
     def __init__(
-        self, command: Sequence[str], order: Mapping[str, Any], limits: Limits, folder: Path | None = None
+        self,
+        command: Sequence[str],
+        order: Mapping[str, Any],
+        limits: Limits,
+        folder: Path | None = None,
+        *,
+        tests: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.limits = limits
         self.folder = folder
@@ -56,7 +63,11 @@ class Process:
         self._reports = reading
         try:
             with tempfile.TemporaryFile() as stream:
-                stream.write(json.dumps({**order, "token": self._token, "pipe": writing}).encode())
+                _frame(stream, json.dumps({**order, "token": self._token, "pipe": writing}))
+                for test in tests:
+                    for part in test:
+                        _frame(stream, part)
+                stream.flush()
                 stream.seek(0)
                 self._process = subprocess.Popen(
                     [part.replace("{pipe}", str(writing)) for part in command],
@@ -95,6 +106,8 @@ class Process:
         if last.get("finished"):
             return Ended(finished=True, output=output)
         error = last.get("error") or self._end_of(last)
+        if last.get("stop") in tuple(Stop):
+            return Ended(finished=False, stop=Stop(last["stop"]), error=error, output=output)
         if error.startswith("MemoryError"):
             return Ended(finished=False, stop=Stop.MEMORY, output=output)
         return Ended(finished=False, started=started, error=error, output=output)
@@ -177,6 +190,12 @@ class Process:
         if self.folder is not None and _holds_more(self.folder, self.limits.folder << 20):
             return Stop.FILES
         return None
+
+
+def _frame(stream: IO[bytes], text: str) -> None:
+    """A text behind its length, as inside.py reads it."""
+    data = text.encode("utf-8", "surrogatepass")
+    stream.write(b"%016d" % len(data) + data)
 
 
 def _holds_more(folder: Path, limit: int, most: int = 1000) -> bool:

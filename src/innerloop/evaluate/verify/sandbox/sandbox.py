@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -122,8 +122,16 @@ class Sandbox:
         self._running: set[Any] = set()
         self._lock = threading.Lock()
 
-    def run(self, sources: Sequence[str]) -> Ended:
-        """Runs the first of the Python sources that can be compiled, in a fresh interpreter and an empty folder."""
+    def run(
+        self, sources: Sequence[str], tests: Sequence[tuple[str, str]] = (), *, function: str | None = None
+    ) -> Ended:
+        """Runs the first of the Python sources that can be compiled, in a fresh interpreter and an empty folder.
+
+        With ``tests`` it runs once for each, in a process of its own that knows the input but not the output: as a
+        program that reads the one and prints the other, or as one that defines ``function`` (or a class ``Solution``
+        with it), which is called with the JSON values in the lines of the input and gives that of the output. A
+        program's output is compared line by line, without space at the ends, numbers as numbers.
+        """
         from innerloop.evaluate.verify.sandbox.process import Process, rlimits
 
         weaker = self.kind is Kind.WEAKER
@@ -138,11 +146,17 @@ class Sandbox:
                 "paths": bubblewrap.packages(),
                 "readable": [sys.base_prefix],
                 "limits": rlimits(self.limits, _others(weaker)),
+                "tests": len(tests),
+                "harness": _text("on_inputs.py") if tests else "",
+                "function": function,
+                "time": self.limits.time,
+                "output": self.limits.output << 10,
             }
+            whole = replace(self.limits, time=self.limits.total) if tests else self.limits
             with self._lock:
                 if self.closed:
                     return Ended(finished=False, started=False, error="the verifier is closed")
-                process = Process(self._command(), order, self.limits, folder)
+                process = Process(self._command(), order, whole, folder, tests=tests)
                 self._running.add(process)
             try:
                 return process.wait()
@@ -158,10 +172,10 @@ class Sandbox:
 
     def _command(self) -> list[str]:
         if self.kind is Kind.WEAKER:
-            return [*bubblewrap.interpreter(), _inside()]
+            return [*bubblewrap.interpreter(), _text("inside.py")]
         bwrap = bubblewrap.find()
         assert bwrap is not None, "tried before"
-        return bubblewrap.command(bwrap, _inside(), self.limits)
+        return bubblewrap.command(bwrap, _text("inside.py"), self.limits)
 
     @contextmanager
     def _folder(self, user: int | None) -> Iterator[Path]:
@@ -175,8 +189,9 @@ class Sandbox:
 
 
 @lru_cache
-def _inside() -> str:
-    return (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
+def _text(name: str) -> str:
+    """What runs inside, as text: the sandbox sees no file of ours."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _others(weaker: bool) -> int:

@@ -1,0 +1,229 @@
+"""``eval --contamination``: which questions of a benchmark stand in a training file, and what that does to scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from innerloop.errors import InputError
+from innerloop.progress import progress
+from innerloop.schema import Question
+from innerloop.store import write_file
+
+if TYPE_CHECKING:
+    from innerloop.evaluate.contamination import Index, Overlap
+
+log = logging.getLogger("innerloop")
+
+TEXT = (".txt", ".md", ".tex")
+_PARAGRAPH = 2000  # lines of plain text taken as one text at most
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A question and the longest run of words that a training text shares with it."""
+
+    question_id: str
+    longest: int
+    words: int
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOverlap:
+    """One benchmark. ``contaminated`` questions share ``ngram`` words in a row, which stock phrases can do too.
+
+    Of them, ``half`` are those half of whose words stand in shared runs, ``whole`` those that stand there in full.
+    ``too_short`` questions are neither contaminated nor clean.
+    """
+
+    benchmark: str
+    ngram: int
+    questions: int
+    contaminated: int
+    half: int
+    whole: int
+    too_short: int
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A comparison that is not written yet: its result, each question's verdict (None: too short), the file's text."""
+
+    result: Contamination
+    verdicts: Mapping[str, bool | None]
+    table: str
+
+    def write(self) -> Path:
+        """The file with every question's row, in a folder that is there or is made."""
+        self.result.file.parent.mkdir(parents=True, exist_ok=True)
+        return write_file(self.result.file, self.table.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contamination:
+    """What ``texts`` of the training data share with the benchmarks; every question's row is in ``file``."""
+
+    training: str
+    texts: int
+    benchmarks: tuple[BenchmarkOverlap, ...]
+    file: Path
+
+
+def contamination(
+    training: str, questions: Sequence[Question], benchmarks: Mapping[str, str], out: Path, *, ngram: int | None
+) -> Compared:
+    """Look for the questions in all texts of ``training``; the file will be ``contamination.csv`` in ``out``."""
+    from innerloop.evaluate.contamination import Index
+
+    groups: dict[str, dict[str, str]] = {}
+    for question in questions:
+        groups.setdefault(benchmarks.get(question.id, "questions"), {})[question.id] = question.question
+    indexes = {name: Index(own, ngram=ngram) for name, own in groups.items()}
+    texts = 0
+    with progress("reading training data", None, "texts") as shown:
+        for where, text in training_texts(training):
+            for index in indexes.values():
+                index.meet(text, where)
+            texts += 1
+            shown.advance(1)
+    if not texts:
+        raise InputError(f"{training}: holds no texts; check the file")
+    rows = [_summary(name, index) for name, index in indexes.items()]
+    return Compared(
+        result=Contamination(training=training, texts=texts, benchmarks=tuple(rows), file=out / "contamination.csv"),
+        verdicts={name: own.contaminated for index in indexes.values() for name, own in index.overlaps.items()},
+        table=_table(indexes),
+    )
+
+
+def training_texts(source: str) -> Iterator[tuple[str, str]]:
+    """Every text of a training file with its place, one at a time.
+
+    JSONL, CSV, Parquet, JSON (all texts of a row, however deep, each by itself), plain text (paragraphs), and all other
+    sources of questions (question and worked solution).
+    """
+    path = Path(source).expanduser()
+    kind = path.suffix.lower() if path.exists() or "@" not in source else ""  # NAME@FILE is no file
+    if kind in TEXT:
+        yield from _paragraphs(path)
+    elif kind == ".csv":
+        yield from _csv(path)
+    elif kind in (".jsonl", ".json", ".parquet"):
+        from innerloop.questions import files
+
+        for where, row in files.rows(path):
+            yield from _texts(row, where)
+    elif source.startswith("hf:"):
+        from innerloop.questions import hub
+
+        for where, row in hub.rows(*hub.parse(source)):
+            yield from _texts(row, where)
+    else:
+        from innerloop.questions import load
+
+        for question in load(source):
+            yield f"{question.id}: question", question.question
+            if question.solution:
+                yield f"{question.id}: solution", question.solution
+
+
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """All texts in a row, with the names of the fields that lead to them. Not recursive: rows may be hostile."""
+    waiting = [("", value)]
+    while waiting:
+        name, own = waiting.pop()
+        if isinstance(own, str):
+            yield f"{where}: {name}" if name else where, own
+        elif isinstance(own, Mapping):
+            waiting += [(f"{name}.{key}" if name else str(key), part) for key, part in reversed(list(own.items()))]
+        elif isinstance(own, list | tuple):
+            waiting += [(f"{name}[{i}]", part) for i, part in reversed(list(enumerate(own)))]
+
+
+def _csv(path: Path) -> Iterator[tuple[str, str]]:
+    """Row by row: training files may be larger than memory."""
+    with _open(path) as stream:
+        reader = csv.DictReader(stream)
+        try:
+            for row in reader:
+                yield from _texts({key: value for key, value in row.items() if key}, f"{path}, line {reader.line_num}")
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}, line {reader.line_num + 1}: not CSV in UTF-8 ({error}); repair it") from error
+
+
+def _paragraphs(path: Path) -> Iterator[tuple[str, str]]:
+    lines: list[str] = []
+    first = number = 1
+    with _open(path) as stream:
+        try:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    if not lines:
+                        first = number
+                    lines.append(line)
+                if lines and (not line.strip() or len(lines) == _PARAGRAPH):
+                    yield f"{path}, line {first}", "".join(lines)
+                    lines = []
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}, near line {number + 1}: not UTF-8 text; save the file as UTF-8") from error
+    if lines:
+        yield f"{path}, line {first}", "".join(lines)
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    try:
+        return path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _summary(name: str, index: Index) -> BenchmarkOverlap:
+    own = list(index.overlaps.values())
+    worst = sorted((overlap for overlap in own if overlap.texts), key=lambda overlap: -overlap.longest)
+    return BenchmarkOverlap(
+        benchmark=name,
+        ngram=index.ngram,
+        questions=len(own),
+        contaminated=len(worst),
+        half=sum(overlap.share >= 0.5 for overlap in own),
+        whole=sum(overlap.whole for overlap in own),
+        too_short=sum(overlap.ngram == 0 for overlap in own),
+        examples=tuple(
+            Example(
+                question_id=overlap.question_id,
+                longest=overlap.longest,
+                words=len(overlap.words),
+                where=overlap.where or "",
+                text=_cut(overlap),
+            )
+            for overlap in worst[:_EXAMPLES]
+        ),
+    )
+
+
+def _cut(overlap: Overlap) -> str:
+    return overlap.text if len(overlap.text) <= 300 else overlap.text[:299] + "…"
+
+
+def _table(indexes: Mapping[str, Index]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = "benchmark question_id words ngram contaminated whole longest start share texts where text"
+    writer.writerow(header.split())
+    for name, index in indexes.items():
+        for own in index.overlaps.values():
+            verdict = "too short" if own.contaminated is None else "yes" if own.contaminated else "no"
+            numbers = (own.longest, "" if own.start is None else own.start, f"{own.share:.4g}", own.texts)
+            whole = "yes" if own.whole else "no"
+            about = (name, own.question_id, len(own.words), own.ngram, verdict, whole)
+            writer.writerow([*about, *numbers, own.where or "", _cut(own)])
+    return text.getvalue()

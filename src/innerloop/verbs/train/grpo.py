@@ -1,0 +1,179 @@
+"""``train grpo``: learn from one's own rollouts by their reward (RaML table 1, section 3.2, eq. 21)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
+from typing import TYPE_CHECKING, Any, Literal
+
+from innerloop.errors import InputError
+from innerloop.schema import Question
+from innerloop.store import Run
+from innerloop.verbs.engine_settings import more_than_zero
+from innerloop.verbs.shared import (
+    QUESTION_SOURCES,
+    about,
+    at_least,
+    configuration,
+    free_fields,
+    out_folder,
+    write_questions,
+)
+from innerloop.verbs.train.apart import apart
+from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from innerloop.models import LoadedModel
+    from innerloop.verbs.train.rewarding import Rewarding
+
+log = logging.getLogger("innerloop")
+
+_PATIENCE = 20  # steps in which some group must have two different rewards
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoSettings(TrainSettings):
+    """Which questions to answer, how often, what an answer earns, and which rollouts give the gradient."""
+
+    questions: str = field(metadata=about(QUESTION_SOURCES))
+    passes: int = field(default=1, metadata=about("Passes over the questions."))
+    group: int = field(default=8, metadata=about("Rollouts of a question (G); --batch-size counts rollouts."))
+    gradient_on: int | None = field(
+        default=None, metadata=about("Rollouts of each question that give the gradient (n of G); by default all.")
+    )
+    choose: Literal["random", "max-variance", "extremes"] = field(
+        default="random", metadata=about("Which n: random as in the paper; largest variance of reward; best and worst.")
+    )
+    reward: Literal["raml", "right", "right-short"] = field(
+        default="raml",
+        metadata=about("raml: 1, 0, −0.5, −1 by answer and form (eq. 21); right: 1 or 0; right-short: less if long."),
+    )
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = field(
+        default="dapo", metadata=about("How token losses are added up; TRL's names.")
+    )
+    scale: Literal["group", "batch", "none"] = field(
+        default="group",
+        metadata=about("Divide advantages by the rewards' deviation in the group, the step, or not."),
+    )
+    clip_low: float = field(default=0.2, metadata=about("How far below 1 the ratio of probabilities counts."))
+    clip_high: float = field(default=0.28, metadata=about("How far above 1 (clip-higher)."))
+    kl: float = field(default=0.0, metadata=about("Weight of the divergence from the model it began with."))
+    temperature: float = field(default=1.0, metadata=about("Of the rollouts."))
+    top_k: int = field(default=0, metadata=about("Sample from the K likeliest tokens; 0: from all."))
+    max_tokens: int = field(default=256, metadata=about("Length at which a rollout is cut off."))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("passes", "max_tokens"):
+            at_least(name, getattr(self, name), 1)
+        at_least("group", self.group, 2)
+        for name in ("kl", "clip_low", "clip_high", "top_k"):
+            at_least(name, getattr(self, name), 0)
+        more_than_zero("temperature", self.temperature)
+        if self.gradient_on is not None and not 1 <= self.gradient_on <= self.group:
+            raise InputError(f"--gradient-on {self.gradient_on}: must lie between 1 and --group {self.group}")
+        if self.batch_size % (self.group * self.parts):
+            raise InputError(
+                f"--batch-size {self.batch_size}: must be a multiple of --group {self.group}"
+                + (f" times --parts {self.parts}" if self.parts > 1 else "")
+                + ", so that a question's rollouts stay together"
+            )
+
+
+def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+    """Train a model on its own rollouts into a run folder; goes on from the last checkpoint.
+
+    Raises `InputError` for unusable input, among it a reward that cannot tell right from wrong; ``command`` is what the
+    manifest records as the command line.
+    """
+    from innerloop.outer.support import passes
+    from innerloop.questions import load
+
+    out = out_folder("train-grpo", settings)
+    questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
+    with Run.start(out, "train grpo", configuration(settings), command=command, free=free_fields(settings)) as run:
+        from innerloop.verbs.train.training import finished, train_with
+
+        before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
+        order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]
+        rows = len(order)
+        if finished(run):
+            log.info("nothing to do: %s holds the trained model", out)
+        else:
+            from innerloop.evaluate.verify import DELIMITERS, Verifier
+            from innerloop.outer.callbacks import Flat
+
+            loaded = settings.load_to_train()
+            run.record_model(loaded.describe())
+            with Verifier(delimiters=(*DELIMITERS, (loaded.think_start, loaded.think_end))) as verifier:
+                rewarding = _rewarding(settings, loaded, verifier, questions)
+                run.note("audit", rewarding.audit(questions, {}))
+                write_questions(run, [q for q in questions if q.id not in run.done("questions")])
+                train_with(
+                    settings,
+                    run,
+                    loaded,
+                    rows=rows * settings.group // settings.batch_size * settings.batch_size,  # whole steps
+                    make=lambda arguments, lora, callbacks: _trainer(
+                        settings, loaded, questions, order, rewarding, arguments, lora, [*callbacks, Flat(_PATIENCE)]
+                    ),
+                )
+        return result_of(run, "grpo", questions=len(questions), rows=rows, dropped=0, before=before)
+
+
+def _rewarding(settings: GrpoSettings, loaded: LoadedModel, verifier: Any, questions: Sequence[Question]) -> Rewarding:
+    from innerloop.outer.rewards import REWARDS
+    from innerloop.rollout.transformers_engine import stop_tokens
+    from innerloop.verbs.train.rewarding import Rewarding
+
+    return Rewarding(
+        REWARDS[settings.reward],
+        verifier,
+        loaded,
+        {question.id: question for question in questions},
+        stops=stop_tokens(loaded),
+        limit=settings.max_tokens,
+    )
+
+
+def _trainer(
+    settings: GrpoSettings,
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    order: Sequence[str],
+    rewarding: Rewarding,
+    arguments: dict[str, Any],
+    lora: Any,
+    callbacks: Sequence[Any],
+) -> Any:
+    from innerloop.outer.grpo import Subset, grpo_trainer
+
+    texts = {question.id: loaded.prompt_text(question) for question in questions}
+    prompts = {texts[question.id]: loaded.prompt(question) for question in questions}
+    own = {
+        "num_generations": settings.group,
+        "steps_per_generation": settings.parts,
+        "loss_type": settings.loss,
+        "scale_rewards": settings.scale,
+        "epsilon": settings.clip_low,
+        "epsilon_high": settings.clip_high,
+        "beta": settings.kl,
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "max_completion_length": settings.max_tokens,
+        "shuffle_dataset": False,
+    }
+    return grpo_trainer(
+        loaded.model,
+        loaded.tokenizer,
+        [{"prompt": texts[name], "question_id": name} for name in order],
+        prompts,
+        rewarding,
+        arguments | own,
+        subset=Subset(n=settings.gradient_on or settings.group, choice=settings.choose),
+        lora=lora,
+        callbacks=callbacks,
+    )
