@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# vLLM wants versions of its own.
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_READY := $(VLLM_VENV)/.ready
 # Test workers share the cores instead of each taking all of them.
 WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help setup demo test test-fast lint format bench clean
+.PHONY: help setup setup-vllm demo test test-fast test-vllm lint format bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -23,6 +27,15 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
+
+$(VLLM_READY): pyproject.toml constraints-vllm.txt
+	@echo 'Setting up $(VLLM_VENV) (a few minutes, once) …'
+	@$(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_BIN)/pip install --quiet --no-deps --requirement constraints-vllm.txt
+	@$(VLLM_BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
 demo: $(READY) ## the main job on the bundled model; leaves runs/demo/report.html
 	$(BIN)/innerloop demo --out runs/demo
 
@@ -31,6 +44,9 @@ test: $(READY) ## all tests
 
 test-fast: $(READY) ## the first tier: no model is loaded, no browser opened
 	$(PYTEST) -m "not model and not browser"
+
+test-vllm: $(VLLM_READY) ## the tests of the vLLM engine against the real one
+	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest tests/rollout/test_vllm_engine.py
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check
@@ -45,4 +61,4 @@ bench: $(READY) ## all benchmarks (wants a quiet machine)
 	@for script in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,16 @@ hypothesis.settings.register_profile("steady", deadline=None)
 hypothesis.settings.load_profile("steady")
 
 
+def pytest_configure() -> None:
+    """An engine that ``INNERLOOP_ENGINES`` names must be installed: its tests are not to be skipped without a word."""
+    from importlib.util import find_spec
+
+    packages = {"llamacpp": "xllamacpp", "vllm": "vllm"}
+    for engine in filter(None, os.environ.get("INNERLOOP_ENGINES", "").split(",")):
+        if engine not in packages or find_spec(packages[engine]) is None:
+            raise pytest.UsageError(f"INNERLOOP_ENGINES names {engine}, which is not installed")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real questions and trajectories, kept outside the repository."""

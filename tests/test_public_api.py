@@ -67,7 +67,7 @@ OUTPUT = "out json debug"
 CLUSTER = "address workers worker_cpus worker_gpus"
 MEASURING = f"{CLUSTER} engine"
 SERVER = "server server_model api key_env timeout retries requests_per_minute"
-ENGINE = f"{CLUSTER} engine worker_engine batch_size concurrency {SERVER}"
+ENGINE = f"{CLUSTER} engine worker_engine batch_size concurrency gpu_memory_utilization tensor_parallel {SERVER}"
 MEASURED = f"{COMMON.replace(OUTPUT, MEASURING)} {OUTPUT} trajectories controls controls_of suffix"
 FIELDS = {
     "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} samples mode temperature top_p top_k max_tokens",

@@ -26,9 +26,11 @@ def gguf(tmp_path: Path) -> str:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets what is installed and what has a GPU."""
-    import innerloop.rollout.llamacpp_engine  # noqa: F401
+    import innerloop.rollout.llamacpp_engine
+    import innerloop.rollout.vllm_engine  # noqa: F401
 
-    def set_up(*, llamacpp: bool = True, gpu: bool = False, llamacpp_gpu: bool = False) -> None:
+    def set_up(*, llamacpp: bool = True, gpu: bool = False, llamacpp_gpu: bool = False, vllm: bool = False) -> None:
+        monkeypatch.setattr(sys.modules["innerloop.rollout.vllm_engine"], "installed", lambda: vllm)
         module = sys.modules[MODULE]  # its dotted name leads to the verb of the same name
         monkeypatch.setattr(module, "installed", lambda: llamacpp)
         monkeypatch.setattr(module, "has_gpu", lambda: llamacpp_gpu)
@@ -54,11 +56,33 @@ def test_auto_takes_the_fastest_that_is_installed_and_fits(gguf: str, tiny_model
     assert (name, "pip install 'innerloop[llamacpp]'" in why) == ("transformers", True)
 
 
+def test_auto_takes_vllm_on_a_gpu_and_where_there_is_enough_to_do(gguf: str, tiny_model: Path, machine: Any) -> None:
+    every, model = ("transformers", "llamacpp", "vllm"), str(tiny_model)
+    machine()
+    assert choose(model, every, 10_000)[0] == "transformers", "not installed"
+    machine(vllm=True)
+    assert choose(model, every, 10_000) == ("vllm", "10000 trajectories are worth its start")
+    for count in (None, 8):
+        name, why = choose(model, every, count)
+        assert (name, "vLLM starts too slowly for fewer than 200 trajectories" in why) == ("transformers", True)
+    assert choose(gguf, every, 10_000) == ("llamacpp", "the model is a GGUF file")
+    assert choose(model, ("transformers", "llamacpp"), 10_000)[0] == "transformers", "options that it does not take"
+    assert choose(model, ("llamacpp", "vllm"), 8)[0] == "vllm"
+    assert choose(gguf, ("llamacpp", "vllm"), 8)[0] == "llamacpp"
+    machine(gpu=True, vllm=True)
+    assert choose(model, every, 8) == ("vllm", "it is the fastest on a GPU")
+    assert choose(gguf, every, 8)[0] == "vllm", "llama.cpp without a GPU is slower"
+    machine(gpu=True, vllm=True, llamacpp_gpu=True)
+    assert choose(gguf, every, 8)[0] == "llamacpp"
+
+
 def test_options_narrow_what_auto_may_take() -> None:
-    assert able("auto", []) == ("transformers", "llamacpp")
-    assert able("auto", ["threads"]) == ("transformers", "llamacpp")
-    assert able("auto", ["dtype"]) == ("transformers",)
-    assert able("auto", ["concurrency"]) == ("llamacpp",)
+    assert able("auto", []) == ("transformers", "llamacpp", "vllm")
+    assert able("auto", ["threads"]) == ("transformers", "llamacpp", "vllm")
+    assert able("auto", ["dtype"]) == ("transformers", "vllm")
+    assert able("auto", ["device"]) == ("transformers",)
+    assert able("auto", ["concurrency"]) == ("llamacpp", "vllm")
+    assert able("auto", ["tensor_parallel"]) == ("vllm",)
     assert able("auto", ["server", "concurrency"]) == ("server",)
     with pytest.raises(InputError, match="no engine takes --batch-size, --server together; leave some out"):
         able("auto", ["batch_size", "server"])
@@ -80,7 +104,14 @@ def test_an_option_that_an_engine_has_no_use_for_is_refused(engine: str, option:
     [
         ({"engine": "server"}, "--engine server needs the server's address: --server http://localhost:8000/v1"),
         ({"server": "http://h"}, "--server does not apply to --engine transformers, only to server"),
-        ({"engine": "llamacpp", "dtype": "float32"}, "--dtype does not apply to --engine llamacpp, only to transf"),
+        (
+            {"engine": "llamacpp", "dtype": "float32"},
+            "--dtype does not apply to --engine llamacpp, only to transformers or vllm",
+        ),
+        ({"engine": "vllm", "device": "cuda:1"}, "--device does not apply to --engine vllm, only to transformers"),
+        ({"tensor_parallel": 2}, "--tensor-parallel does not apply to --engine transformers, only to vllm"),
+        ({"engine": "vllm", "tensor_parallel": 0}, "--tensor-parallel 0: must be 1 or more"),
+        ({"engine": "vllm", "gpu_memory_utilization": 0}, "--gpu-memory-utilization 0: must be more than 0"),
         ({"engine": "llamacpp", "batch_size": 4}, "--batch-size does not apply to --engine llamacpp"),
         ({"engine": "server", "server": "http://h", "threads": 1}, "--threads does not apply to --engine server"),
         ({"engine": "server", "server": "ftp://h"}, "give an address such as http://localhost:8000/v1"),
@@ -88,7 +119,10 @@ def test_an_option_that_an_engine_has_no_use_for_is_refused(engine: str, option:
         ({"engine": "server", "server": "http://h", "timeout": 0}, "--timeout 0: must be more than 0"),
         ({"engine": "server", "server": "http://h", "retries": -1}, "--retries -1: must be 0 or more"),
         ({"engine": "llamacpp", "concurrency": 0}, "--concurrency 0: must be 1 or more"),
-        ({"engine": "vlm"}, "--engine vlm: it must be one of transformers, llamacpp, server, ray, auto"),
+        (
+            {"engine": "vlm"},
+            "--engine vlm: did you mean vllm? it must be one of transformers, llamacpp, vllm, server, ray, auto",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -300,7 +300,7 @@ def test_rows_that_join_a_running_batch_give_what_they_give_alone(
     asked = [Request(id=f"r{i}", prompt=prompt, seed=104729 * i) for i, prompt in enumerate(prompts * 2)]
     sampling = Sampling(temperature=1.0, top_k=0, max_tokens=24)
     expected = run(loaded, asked, sampling, batch_size=1, refill=False)
-    assert len({len(c.token_ids) for c in expected.values()}) > 2
+    assert len({len(c.token_ids) for c in expected.values()}) > 1
     steps: list[int] = []
     meddle(loaded, monkeypatch, lambda ids: steps.append(len(ids)) if ids.shape[1] == 1 else None)
     static = run(loaded, asked, sampling, batch_size=5, refill=False)

@@ -6,16 +6,19 @@ from collections.abc import Collection, Iterable, Mapping
 
 from innerloop.errors import InputError
 
-TRANSFORMERS, LLAMACPP, SERVER = "transformers", "llamacpp", "server"
-ENGINES = (TRANSFORMERS, LLAMACPP, SERVER)
+TRANSFORMERS, LLAMACPP, VLLM, SERVER = "transformers", "llamacpp", "vllm", "server"
+ENGINES = (TRANSFORMERS, LLAMACPP, VLLM, SERVER)
+_PAYS = 200  # trajectories from which on vLLM's start on a CPU, about a minute, is made up for
 # Options that only some engines have a use for.
 TAKERS: Mapping[str, tuple[str, ...]] = {
     "batch_size": (TRANSFORMERS,),
-    "dtype": (TRANSFORMERS,),
+    "dtype": (TRANSFORMERS, VLLM),
     "device": (TRANSFORMERS,),
-    "threads": (TRANSFORMERS, LLAMACPP),
-    "trust_remote_code": (TRANSFORMERS, SERVER),
-    "concurrency": (LLAMACPP, SERVER),
+    "threads": (TRANSFORMERS, LLAMACPP, VLLM),
+    "trust_remote_code": (TRANSFORMERS, VLLM, SERVER),
+    "concurrency": (LLAMACPP, VLLM, SERVER),
+    "gpu_memory_utilization": (VLLM,),
+    "tensor_parallel": (VLLM,),
     "server": (SERVER,),
     "server_model": (SERVER,),
     "api": (SERVER,),
@@ -49,29 +52,41 @@ def able(engine: str, given: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def choose(model: str, among: Collection[str]) -> tuple[str, str]:
+def choose(model: str, among: Collection[str], count: int | None = None) -> tuple[str, str]:
     """The fastest engine of ``among`` that is installed and fits the model, and why it is that one.
 
-    A server is taken where one is named. llama.cpp computes with a GGUF file as it is, on a CPU many times as fast as
-    with the unpacked weights; where torch has a GPU and llama.cpp has none, transformers is faster all the same.
+    ``count``: trajectories to sample, where that is known. The order is that of ``benchmarks/rollout.py``. A server is
+    taken where one is named. llama.cpp computes with a GGUF file as it is, on a CPU many times as fast as with the
+    unpacked weights; where torch has a GPU and llama.cpp has none, the others are faster all the same. vLLM is the
+    fastest on a GPU; on a CPU it has to make up for its start first.
     """
     from innerloop.model_files import locate
-    from innerloop.rollout import llamacpp_engine
+    from innerloop.rollout import llamacpp_engine, vllm_engine
 
     if SERVER in among:
         return SERVER, "a server is named"
-    if tuple(among) == (LLAMACPP,):
-        return LLAMACPP, "only it takes these options"
+    if len(among) == 1:
+        return next(iter(among)), "only it takes these options"
     place = locate(model)
-    if place is None or not place.is_file():
-        return TRANSFORMERS, "the model is no GGUF file"
-    if LLAMACPP not in among:
-        return TRANSFORMERS, "only it takes these options"
-    if not llamacpp_engine.installed():
-        return TRANSFORMERS, f"llama.cpp would be faster with this GGUF file: {llamacpp_engine.INSTALL}"
-    if _torch_has_gpu() and not llamacpp_engine.has_gpu():
-        return TRANSFORMERS, "it uses the GPU, and the installed llama.cpp does not"
-    return LLAMACPP, "the model is a GGUF file"
+    gguf, gpu = place is not None and place.is_file(), _torch_has_gpu()
+    why = "the model is no GGUF file"
+    if gguf and LLAMACPP not in among:
+        why = "llama.cpp does not take these options"
+    elif gguf and not llamacpp_engine.installed():
+        why = f"llama.cpp would be faster with this GGUF file: {llamacpp_engine.INSTALL}"
+    elif gguf and gpu and not llamacpp_engine.has_gpu():
+        why = "it uses the GPU, and the installed llama.cpp does not"
+    elif gguf:
+        return LLAMACPP, "the model is a GGUF file"
+    if VLLM in among and (vllm_engine.installed() or TRANSFORMERS not in among):
+        if gpu:
+            return VLLM, "it is the fastest on a GPU"
+        if TRANSFORMERS not in among:
+            return VLLM, f"{why}, and transformers does not take these options"
+        if (count or 0) >= _PAYS:
+            return VLLM, f"{count} trajectories are worth its start"
+        why += f"; vLLM starts too slowly for fewer than {_PAYS} trajectories on a CPU"
+    return TRANSFORMERS, why
 
 
 def _torch_has_gpu() -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
-from innerloop.rollout.engines import LLAMACPP, SERVER, TAKERS, TRANSFORMERS, able, choose
+from innerloop.rollout.engines import LLAMACPP, SERVER, TAKERS, TRANSFORMERS, VLLM, able, choose
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import ClusterSettings
 from innerloop.verbs.shared import about, at_least
@@ -25,12 +25,12 @@ log = logging.getLogger("innerloop")
 class EngineSettings(ClusterSettings):
     """What generates. ``None`` takes the engine's own default; an option that an engine has no use for is refused."""
 
-    engine: Literal["transformers", "llamacpp", "server", "ray", "auto"] = field(
+    engine: Literal["transformers", "llamacpp", "vllm", "server", "ray", "auto"] = field(
         default="transformers",
         metadata=about(
-            "What generates: transformers; llamacpp (GGUF files, fast on a CPU); server (OpenAI-compatible, see "
-            "--server); ray: another engine on many machines; auto: the fastest that is installed and fits the model "
-            "and the options."
+            "What generates: transformers; llamacpp (GGUF files, fast on a CPU); vllm (fast on GPUs); server "
+            "(OpenAI-compatible, see --server); ray: another engine on many machines; auto: the fastest that is "
+            "installed and fits the model and the options."
         ),
     )
     worker_engine: Literal["transformers", "llamacpp", "auto"] | None = field(
@@ -43,7 +43,14 @@ class EngineSettings(ClusterSettings):
     )
     concurrency: int | None = field(
         default=None,
-        metadata=about("llamacpp, server: requests at once at most; by default 16 and 32.", free=True),
+        metadata=about("llamacpp, vllm, server: requests at once at most; by default 16, vLLM's own, 32.", free=True),
+    )
+    gpu_memory_utilization: float | None = field(
+        default=None,
+        metadata=about("vllm: share of each GPU's memory that it may take; by default vLLM's own, 0.9.", free=True),
+    )
+    tensor_parallel: int | None = field(
+        default=None, metadata=about("vllm: GPUs that share the model; by default 1.", free=True)
     )
     server: str | None = field(
         default=None,
@@ -81,6 +88,8 @@ class EngineSettings(ClusterSettings):
         super().__post_init__()
         at_least("batch_size", self.batch_size, 1)
         at_least("concurrency", self.concurrency, 1)
+        more_than_zero("gpu_memory_utilization", self.gpu_memory_utilization)
+        at_least("tensor_parallel", self.tensor_parallel, 1)
         more_than_zero("timeout", self.timeout)
         at_least("retries", self.retries, 0)
         more_than_zero("requests_per_minute", self.requests_per_minute)
@@ -107,12 +116,13 @@ class EngineSettings(ClusterSettings):
         defaults = {entry.name: entry.default for entry in dataclasses.fields(self)}
         return [name for name in TAKERS if getattr(self, name) != defaults[name]]
 
-    def open_engine(self, run: Run, sampling: Sampling) -> tuple[Engine, Speaker]:
+    def open_engine(self, run: Run, sampling: Sampling, *, count: int | None = None) -> tuple[Engine, Speaker]:
         """The engine, and what makes prompts for it and reads what it says; recorded in the run's manifest.
 
+        ``count``: how many trajectories it is for, where that is known.
         This is the slow step: call it only when there is work to do. A run goes on with the engine that it began with.
         """
-        name = self._choose(run)
+        name = self._choose(run, count)
         engine: Engine
         if self.on_cluster:
             engine, speaker, description = self._ray(name)
@@ -120,6 +130,8 @@ class EngineSettings(ClusterSettings):
             engine, speaker, description = self._server(run, sampling)
         elif name == LLAMACPP:
             engine, speaker, description = self._llamacpp()
+        elif name == VLLM:
+            engine, speaker, description = self._vllm()
         else:
             engine, speaker, description = self._transformers()
         run.record_model(description)
@@ -128,12 +140,16 @@ class EngineSettings(ClusterSettings):
             run.note("api", description["api"])
         return engine, speaker
 
-    def _choose(self, run: Run) -> str:
+    def _choose(self, run: Run, count: int | None) -> str:
         among = able(self._inner, self._given())
         if self._inner != "auto":
             return self._inner
+        if self.on_cluster:  # its workers open no vLLM
+            among = tuple(name for name in among if name != VLLM)
+            if not among:
+                raise InputError("--engine ray: its workers do not run vLLM; leave vLLM's options out")
         began = run.noted("engine")
-        name, why = (began, "this run began with it") if began in among else choose(self.model, among)
+        name, why = (began, "this run began with it") if began in among else choose(self.model, among, count)
         log.info("engine: %s (%s)", name, why)
         return name
 
@@ -162,6 +178,26 @@ class EngineSettings(ClusterSettings):
         inner = dataclasses.replace(self, **alone)
         streams = self.batch_size or self.concurrency or _STREAMS
         engine = RayEngine(partial(in_worker, inner), self.cluster(), streams=streams)
+        return engine, speaker, engine.describe()
+
+    def _vllm(self) -> tuple[Engine, Speaker, dict[str, Any]]:
+        from innerloop.rollout.vllm_engine import VllmEngine, check_installed
+
+        check_installed()
+        from innerloop.model_files import resolve
+        from innerloop.speaker import load_speaker
+
+        speaker = load_speaker(self.model, trust_remote_code=self.trust_remote_code, **self.manner())
+        engine = VllmEngine(
+            resolve(self.model, trust_remote_code=self.trust_remote_code),
+            speaker,
+            streams=self.concurrency,
+            dtype=self.dtype,
+            memory_share=self.gpu_memory_utilization,
+            tensor_parallel=self.tensor_parallel or 1,
+            threads=self.threads,
+            trust_remote_code=self.trust_remote_code,
+        )
         return engine, speaker, engine.describe()
 
     def _server(self, run: Run, sampling: Sampling) -> tuple[Engine, Speaker, dict[str, Any]]:

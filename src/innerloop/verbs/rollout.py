@@ -120,7 +120,7 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
         done = {trajectory.id for trajectory in run.trajectories() if trajectory.status is not Status.ERROR}
         missing = len([name for name in wanted if name not in done])
         if missing:
-            opened = settings.open_engine(run, settings.sampling())
+            opened = settings.open_engine(run, settings.sampling(), count=missing)
             with closed_after(opened[0]):
                 write_questions(run, new_questions)  # not before the model is there: a misspelt name leaves no folder
                 _sample(run, opened, questions, settings.sampling(), modes=modes, done=done)
