@@ -19,6 +19,11 @@ def seed_for(*parts: int | str) -> int:
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
     """Dropout and all else that draws from torch's global generators draws the same in here, whatever came before."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(*parts))
+    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpus):
+        seed = seed_for(*parts)
+        # Not torch.manual_seed: where there is no GPU, it queues a call for one each time, with the stack as text.
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed_all(seed)
         yield

@@ -66,7 +66,7 @@ class Surgery:
         if not trace > 0:  # all gradients are zero: any weights do
             return torch.full((count,), 1 / count, dtype=gram.dtype)
         with torch.random.fork_rng(devices=[]):  # PCGrad draws its orders from the global generator
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             weights = self._weighting(gram / trace)
         return weights / count if self.method == "pcgrad" else weights  # PCGrad is defined as a sum
 
