@@ -217,7 +217,7 @@ def test_a_full_disk_or_a_read_only_folder(
     def fail(*arguments: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("innerloop.store.os.fsync", fail)
+    monkeypatch.setattr("innerloop.atomic.os.fsync", fail)
     matches(refused("report", run_folder), rf"{run_folder}/report\.html: cannot write, {pattern}")
     assert not (run_folder / "report.html").exists()
     matches(refused("rollout", "--questions", write("q.jsonl", GOOD), "--out", "R2"), rf"R2/run\.json: .*{pattern}")

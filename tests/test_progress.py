@@ -10,7 +10,7 @@ import time
 import pytest
 
 from innerloop import progress as module
-from innerloop.progress import Lines, progress
+from innerloop.progress import Lines, Speed, progress
 
 
 class Clock:
@@ -64,6 +64,41 @@ def test_rate_and_time_left(stream, clock):
     clock.now += 4
     shown.advance(20, note="last: q-7")
     assert stream.getvalue() == "probing: 20/100 trajectories, 5/s, 0:16 left, last: q-7\n"
+
+
+def test_a_remark_is_made_when_it_is_shown_and_said_again_at_the_end(stream, clock):
+    shown, made = lines(stream, clock), []
+
+    def remark():
+        made.append(shown.done)
+        return f"at {shown.done}"
+
+    for _ in range(40):
+        clock.now += 0.5
+        shown.advance(note=remark)
+    shown.close()
+    assert re.findall("at [0-9]+", stream.getvalue()) == ["at 4", "at 24", "at 40"]
+    assert len(made) <= 4
+
+
+def test_a_remark_that_changed_behind_the_last_unit_is_said(stream, clock):
+    shown, words = lines(stream, clock, total=1), ["soon"]
+    clock.now += 3
+    shown.advance(note=lambda: words[-1])
+    words.append("now")
+    shown.close()
+    assert stream.getvalue().count("1/1") == 2
+    assert stream.getvalue().endswith(", now\n")
+
+
+def test_speed_counts_up_to_the_latest(clock):
+    speed = Speed("tokens", clock)
+    assert speed.text() == ""
+    for _ in range(4):
+        clock.now += 0.5
+        speed.add(100)
+    clock.now += 100  # waiting for verdicts is no sampling
+    assert speed.text() == "200 tokens/s"
 
 
 def test_slow_units_are_timed_one_by_one(stream, clock):

@@ -48,7 +48,6 @@ PUBLIC = [
     "UpdateResult",
     "UpdateSettings",
     "demo",
-    "eval",
     "landscape",
     "load",
     "probe",
@@ -64,13 +63,14 @@ COMMON = (
     "out json debug"
 )
 OUTPUT = "out json debug"
+VERDICTS = "weaker_sandbox verdict_cache"
 CLUSTER = "address workers worker_cpus worker_gpus"
 MEASURING = f"{CLUSTER} engine"
 SERVER = "server server_model api key_env timeout retries requests_per_minute"
 ENGINE = f"{CLUSTER} engine worker_engine batch_size concurrency gpu_memory_utilization tensor_parallel {SERVER}"
 MEASURED = f"{COMMON.replace(OUTPUT, MEASURING)} {OUTPUT} trajectories controls controls_of suffix"
 FIELDS = {
-    "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} samples mode temperature top_p top_k max_tokens",
+    "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} {VERDICTS} samples mode temperature top_p top_k max_tokens",
     "probe": f"{MEASURED} every candidates method memory",
     "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
     "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
@@ -109,6 +109,14 @@ def test_the_public_names_are_these() -> None:
         assert name in dir(innerloop)
     with pytest.raises(AttributeError, match="no attribute 'prob'"):
         _ = innerloop.prob
+
+
+def test_a_star_import_leaves_pythons_own_eval_alone() -> None:
+    code = (
+        "from innerloop import *; import builtins, innerloop; print(eval is builtins.eval, innerloop.eval is not eval)"
+    )
+    assert run_python(code) == "True True\n"
+    assert "eval" in dir(innerloop)
 
 
 @pytest.mark.parametrize("verb", FIELDS)

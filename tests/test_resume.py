@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.model
 Cli = Callable[..., Any]
 
 # Every finished unit is written at once, so that there is something to lose and to double within a second.
-EAGER = "import sys, innerloop.verbs.shared as shared; shared.SHARD_SECONDS = 0; from innerloop.cli import main; "
+EAGER = "import sys, innerloop.verbs.shards as shards; shards.SHARD_SECONDS = 0; from innerloop.cli import main; "
 SLOW_CURVES = (
     "import time; from innerloop.inner import probe as module; real = module.probe\n"
     "def slow(*args, **options):\n"
@@ -75,6 +75,22 @@ def probe_arguments(tiny_model: Path, questions_file: Path) -> list[str]:
         *("probe", "--model", str(tiny_model), "--threads", "1", "--questions", str(questions_file)),
         *("--trajectories", "solutions", "--controls", "shuffled", "--every", "3", "--out"),
     ]
+
+
+@pytest.fixture
+def slow_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time enough between two curves to write the first."""
+    from innerloop.inner import probe as module
+
+    real = module.probe
+
+    def slow(*args: Any, **options: Any) -> Iterator[Curve]:
+        for curve in real(*args, **options):
+            yield curve
+            time.sleep(0.2)
+
+    monkeypatch.setattr(module, "probe", slow)
+    monkeypatch.setattr("innerloop.verbs.shards.SHARD_SECONDS", 0)
 
 
 @pytest.fixture
@@ -178,36 +194,40 @@ def test_a_killed_rollout_goes_on_where_it_was(
 
 
 def test_a_corrupt_shard_is_named_and_only_its_units_are_done_again(
-    cli: Cli, tmp_path: Path, probe_arguments: list[str], whole: dict[str, Curve], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tmp_path: Path, probe_arguments: list[str], whole: dict[str, Curve], slow_curves: None
 ) -> None:
     out = tmp_path / "R"
-    monkeypatch.setattr("innerloop.verbs.shared.SHARD_SECONDS", 0)
     assert cli(*probe_arguments, out).status == 0
     shard = out / "curves" / "00002.parquet"
+    held = len(set(pyarrow.parquet.read_table(shard)["trajectory_id"].to_pylist()))
+    assert held < len(whole)
     shard.write_bytes(shard.read_bytes()[:-30])
     ran = cli(*probe_arguments, out, "--json")
     assert ran.status == 0
     assert f"{shard} is corrupt and left out" in ran.err
-    assert json.loads(ran.out)["new_curves"] == 1
+    assert json.loads(ran.out)["new_curves"] == held
     same(Run.open(out).curves(), whole)
     assert (out / "curves" / "00002.parquet.corrupt").exists()
 
 
 def test_a_full_disk_midway_keeps_what_was_finished(
-    cli: Cli, tmp_path: Path, probe_arguments: list[str], whole: dict[str, Curve], monkeypatch: pytest.MonkeyPatch
+    cli: Cli,
+    tmp_path: Path,
+    probe_arguments: list[str],
+    whole: dict[str, Curve],
+    slow_curves: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "R"
-    real, calls = os.fsync, []
+    real = os.fsync
 
     def fill(handle: int) -> None:
-        calls.append(handle)
-        if len(calls) > 8:
+        if len(list((out / "curves").glob("*.parquet"))) >= 2:
             raise OSError(28, os.strerror(28))
         real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr("innerloop.verbs.shared.SHARD_SECONDS", 0)
-        patch.setattr("innerloop.store.os.fsync", fill)
+        patch.setattr("innerloop.atomic.os.fsync", fill)
         ran = cli(*probe_arguments, out)
     assert ran.status == 2
     assert ran.err.splitlines()[-1].startswith(f"innerloop: {out}/curves/")

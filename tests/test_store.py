@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from innerloop import store
 from innerloop.errors import InputError
 from innerloop.schema import Curve, Question, Source, Trajectory
 from innerloop.store import STAGES, Run, write_file
@@ -108,6 +109,138 @@ def test_a_shard_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path
         assert run.questions()[1] == Question(id="q-9", question="?", answer="9")
 
 
+# Many shards
+
+
+@settings(max_examples=30, deadline=None)
+@given(shards=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=20))
+def test_small_shards_become_one_and_nothing_else_changes(
+    tmp_path_factory: pytest.TempPathFactory, shards: list[list[int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("runs")
+    with (
+        Run.start(folder / "merged", "probe", {}) as merged,
+        Run.start(folder / "plain", "probe", {}) as plain,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for index, numbers in enumerate(shards):
+            table = Question.to_table([question(number, text=f"shard {index}") for number in numbers])
+            patch.setattr(store, "_MOST_SMALL", 1000)
+            plain.write("questions", table)
+            patch.setattr(store, "_MOST_SMALL", 4)
+            merged.write("questions", table)
+            assert len(list((folder / "merged/questions").glob("*"))) < 4
+        assert merged.questions() == plain.questions()
+        assert merged.read("questions") == plain.read("questions")
+
+
+def test_a_run_of_many_hours_leaves_few_shards(tmp_path: Path) -> None:
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        for number in range(200):
+            run.write("questions", Question.to_table([question(number)]))
+        names = sorted(path.name for path in (tmp_path / "R/questions").iterdir())
+        assert len(names) < 64
+        assert names[-1] == "00199.parquet"
+        assert [record.id for record in run.questions()] == [f"q-{number}" for number in range(200)]
+
+
+def test_large_shards_are_not_written_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_MOST_SMALL", 4)
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        first = run.write("questions", Question.to_table([question(0)]))
+        before = first.stat().st_mtime_ns
+        monkeypatch.setattr(store, "_SMALL", first.stat().st_size)
+        for number in range(1, 9):
+            run.write("questions", Question.to_table([question(number)]))
+        assert first.stat().st_mtime_ns == before
+        assert len(run.questions()) == 9
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_a_kill_in_the_middle_of_merging_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: int
+) -> None:
+    monkeypatch.setattr(store, "_MOST_SMALL", 4)
+    real, calls = Path.unlink, []
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        calls.append(path)
+        if len(calls) > removed:
+            raise KeyboardInterrupt
+        real(path, missing_ok)
+
+    with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "R", "probe", {}) as run:  # noqa: PT012  # the whole block is what fails
+        for number in range(3):
+            run.write("questions", Question.to_table([question(number), question(9, text=f"at {number}")]))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", unlink)
+            run.write("questions", Question.to_table([question(3)]))
+    assert len(list((tmp_path / "R/questions").glob("*.parquet"))) == 4 - removed
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        run.write("questions", Question.to_table([question(4)]))
+        found = {record.id: record.question for record in run.questions()}
+    assert found == {f"q-{number}": "How many?" for number in range(5)} | {"q-9": "at 2"}
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "newer"])
+def test_shards_that_are_not_fully_understood_are_not_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(store, "_MOST_SMALL", 4)
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        shards = [run.write("questions", Question.to_table([question(number)])) for number in range(2)]
+        if damage == "corrupt":
+            flip_a_byte(shards[1], at=40)
+        else:
+            table = pa.table({"id": ["q-1"], "question": ["?"], "answer": ["9"], "colour": ["red"]})
+            pa.parquet.write_table(table, shards[1])
+        content = shards[1].read_bytes()
+        for number in range(2, 6):
+            run.write("questions", Question.to_table([question(number)]))
+        assert [record.id for record in run.questions()] == [f"q-{n}" for n in range(6) if n != 1 or damage == "newer"]
+        assert content in [path.read_bytes() for path in (tmp_path / "R/questions").iterdir()]
+
+
+def test_a_reader_is_not_troubled_by_shards_that_go_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.open(folder)
+    stale = [*run._shards("questions"), folder / "questions" / "00009.parquet"]
+    answers = [stale, run._shards("questions")]
+    monkeypatch.setattr(Run, "_shards", lambda self, stage: answers.pop(0))
+    assert len(run.questions()) == 4
+
+
+def test_a_full_disk_while_merging_keeps_all_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_MOST_SMALL", 3)
+
+    def full(path: Path, content: object) -> Path:
+        if path.suffix == ".parquet" and path.exists():
+            raise InputError("full")
+        return write_file(path, content)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "write_file", full)
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        for number in range(6):
+            run.write("questions", Question.to_table([question(number)]))
+        assert len(list((tmp_path / "R/questions").glob("*.parquet"))) == 6
+        assert len(run.questions()) == 6
+
+
+def test_a_stage_that_is_replaced_holds_the_new_rows_alone(folder: Path) -> None:
+    with Run.start(folder, "probe", {"seed": 0, "every": [1, 2]}) as run:
+        run.replace("questions", Question.to_table([question(3), question(7)]))
+        assert [record.id for record in run.questions()] == ["q-3", "q-7"]
+        assert len(list((folder / "questions").iterdir())) == 1
+
+
+def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    with Run.start(tmp_path / "R", "probe", {}) as run:
+        first = run.write("questions", Question.to_table([question(0, text="old")]))
+        first.rename(first.with_name("99999.parquet"))
+        run.write("questions", Question.to_table([question(0, text="new")]))
+        assert (tmp_path / "R/questions/100000.parquet").exists()
+        assert [record.question for record in run.questions()] == ["new"]
+
+
 # The manifest
 
 
@@ -182,6 +315,30 @@ def test_another_configuration_is_refused_and_the_differences_are_listed(folder:
 def test_free_fields_may_differ_and_tuples_equal_lists(folder: Path) -> None:
     with Run.start(folder, "probe", {"seed": 0, "every": (1, 2), "threads": 4}, free={"threads"}) as run:
         assert len(run.questions()) == 4
+
+
+def test_how_much_is_done_may_change_and_changes_are_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def start(**configuration: object) -> dict[str, object]:
+        with (
+            caplog.at_level(logging.INFO, "innerloop"),
+            Run.start(tmp_path / "R", "rollout", configuration, extent={"samples", "limit"}) as run,
+        ):
+            run.write("questions", Question.to_table([question(0)]))
+        return Run.open(tmp_path / "R").manifest["stages"]["rollout"]
+
+    assert start(samples=8, limit=None, seed=0)["changes"] == []
+    entry = start(samples=16, limit=None, seed=0)
+    assert entry["configuration"] == {"samples": 16, "limit": None, "seed": 0}
+    assert "goes on with samples 8 → 16" in caplog.text
+    start(samples=16, limit=None, seed=0)
+    changes = start(samples=4, limit=3, seed=0)["changes"]
+    assert [(c["field"], c["from"], c["to"]) for c in changes] == [  # type: ignore[attr-defined]
+        ("samples", 8, 16),
+        ("samples", 16, 4),
+        ("limit", None, 3),
+    ]
+    with pytest.raises(InputError, match=r"another configuration \(seed: 0 → 1\)"):
+        start(samples=4, limit=3, seed=1)
 
 
 def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:

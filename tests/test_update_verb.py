@@ -158,7 +158,7 @@ def test_a_position_beyond_a_trajectory_leaves_no_folder(cli: Cli, arguments, tm
 @pytest.mark.model
 def test_killed_and_started_again_it_loses_and_doubles_nothing(cli: Cli, arguments, tmp_path):
     code = (
-        "import sys, time, innerloop.verbs.shared as shared; shared.SHARD_SECONDS = 0\n"
+        "import sys, time, innerloop.verbs.shards as shards; shards.SHARD_SECONDS = 0\n"
         "from innerloop.inner import update as module; real = module.update\n"
         "def slow(*args, **options):\n"
         "    for made in real(*args, **options):\n"

@@ -7,7 +7,8 @@ The public API, listed by hand. Each verb is a function of its settings and retu
     result = innerloop.probe(innerloop.ProbeSettings(questions="q.jsonl", trajectories=("solutions",)))
     curves = innerloop.Run.open(result.run).curves()
 
-A name is imported when it is first used, so that the command line starts at once.
+A name is imported when it is first used, so that the command line starts at once. ``from innerloop import *`` leaves
+out ``innerloop.eval`` alone, which would hide Python's own.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from innerloop.store import Run
     from innerloop.verbs.benchmark_list import BenchmarkList
     from innerloop.verbs.demo import DemoResult, DemoSettings, demo
-    from innerloop.verbs.eval import EvalResult, EvalSettings, eval
+    from innerloop.verbs.eval import EvalResult, EvalSettings
+    from innerloop.verbs.eval import eval as eval
     from innerloop.verbs.landscape import LandscapeResult, LandscapeSettings, landscape
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
@@ -82,7 +84,6 @@ __all__ = [
     "UpdateResult",
     "UpdateSettings",
     "demo",
-    "eval",
     "landscape",
     "load",
     "probe",
@@ -135,7 +136,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_HOME})
 
 
 class _Package(ModuleType):

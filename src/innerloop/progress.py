@@ -16,6 +16,9 @@ DELAY = 2.0  # seconds of work before anything is shown
 INTERVAL = 10.0  # seconds between plain lines
 
 
+Note = str | Callable[[], str]
+
+
 @contextmanager
 def progress(
     description: str, total: int | None = None, unit: str = "items", *, stream: TextIO | None = None
@@ -52,18 +55,23 @@ class Progress:
         self._stream = stream
         self._clock = clock
         self._started = clock()
+        self._note: Note = ""
 
-    def advance(self, n: int = 1, note: str = "") -> None:
-        """Count ``n`` more units as done; ``note`` is a short remark shown beside the numbers."""
+    def advance(self, n: int = 1, note: Note = "") -> None:
+        """Count ``n`` more units as done; ``note`` is a short remark beside the numbers, or makes one when shown."""
         self.done += n
-        self._show(note)
+        self._note = note
+        self._show()
 
     def close(self) -> None:
         """Say the last word, where the work was long enough to say any."""
         raise NotImplementedError
 
-    def _show(self, note: str) -> None:
+    def _show(self) -> None:
         raise NotImplementedError
+
+    def _remark(self) -> str:
+        return self._note if isinstance(self._note, str) else self._note()
 
     def _elapsed(self) -> float:
         return max(self._clock() - self._started, 1e-9)
@@ -79,30 +87,30 @@ class Lines(Progress):
     """Plain lines, for logs and pipes."""
 
     _next = DELAY  # seconds after the start
-    _written = -1  # units that the latest line spoke of
+    _written: tuple[int, str] | None = None  # what the latest line said
 
     def close(self) -> None:
         """Write the last line."""
-        if self._elapsed() >= DELAY and self._written != self.done:
-            self._write("")
+        if self._elapsed() >= DELAY and self._written != (self.done, self._remark()):
+            self._write()
 
-    def _show(self, note: str) -> None:
+    def _show(self) -> None:
         elapsed = self._elapsed()
         if elapsed >= self._next:
             self._next = elapsed + INTERVAL
-            self._write(note)
+            self._write()
 
-    def _write(self, note: str) -> None:
-        elapsed = self._elapsed()
+    def _write(self) -> None:
+        elapsed, remark = self._elapsed(), self._remark()
         count = f"{self.done}" if self._total is None else f"{self.done}/{self._total}"
         parts = [f"{self._description}: {count} {self._unit}", self._rate()]
         if self._total is not None and 0 < self.done < self._total:
             parts.append(f"{_duration(elapsed / self.done * (self._total - self.done))} left")
         else:
             parts.append(f"{_duration(elapsed)} in all")
-        self._stream.write(", ".join([*parts, *([note] if note else [])]) + "\n")
+        self._stream.write(", ".join(filter(None, (*parts, remark))) + "\n")
         self._stream.flush()
-        self._written = self.done
+        self._written = self.done, remark
 
 
 class Bar(Progress):
@@ -127,10 +135,30 @@ class Bar(Progress):
         """Leave the bar as it stands."""
         self._timer.cancel()
         self._timer.join()
+        self._show()
         self._bar.stop()
 
-    def _show(self, note: str) -> None:
-        self._bar.update(self._task, completed=self.done, note=note, rate=self._rate())
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self.done, note=self._remark(), rate=self._rate())
+
+
+class Speed:
+    """How many of something come in a second, from the first moment to the latest of them."""
+
+    def __init__(self, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._unit = unit
+        self._clock = clock
+        self._started = self._latest = clock()
+        self._count = 0
+
+    def add(self, n: int) -> None:
+        """Count ``n`` more."""
+        self._count += n
+        self._latest = self._clock()
+
+    def text(self) -> str:
+        """``412 tokens/s``; empty where nothing came."""
+        return f"{self._count / max(self._latest - self._started, 1e-9):.0f} {self._unit}/s" if self._count else ""
 
 
 def _rich_bar(stream: TextIO, unit: str) -> RichProgress:

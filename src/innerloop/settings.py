@@ -9,12 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from innerloop.errors import InputError
 
 
-def about(text: str, *, free: bool = False) -> dict[str, Any]:
-    """Metadata of a settings field: its help, and whether it is ``free``, so that a run may go on with another value.
+def about(text: str, *, free: bool = False, extent: bool = False) -> dict[str, Any]:
+    """Metadata of a settings field: its help, and whether a run may go on with another value.
 
-    Free is what does not affect results.
+    ``free``: it does not affect results. ``extent``: it says how much is done and changes nothing of what is there.
     """
-    return {"help": text, "free": free}
+    return {"help": text, "free": free, "extent": extent}
 
 
 def at_least(name: str, value: float | None, least: int) -> None:

@@ -6,31 +6,32 @@
 
 A unit of work has a stable id (a question's, a trajectory's). A shard appears whole or not at all, so a killed process
 loses at most the units since the last shard, and the next start does only what is missing. Where a unit stands in
-two shards, the later shard counts. Nothing that was written is ever deleted: a shard that can no longer be read is
-named in a warning, left out, and set aside as ``*.corrupt`` once its units are done again.
+two shards, the later shard counts. Many small shards side by side become one, so that a run of days is read as fast as
+one of minutes; a shard is deleted only when all of its units stand in a later one. A shard that can no longer be read
+is named in a warning, left out, and set aside as ``*.corrupt`` once its units are done again.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
-import os
 import platform
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from innerloop.atomic import cannot_write, make_folder, sync_folder
+from innerloop.atomic import write_file as write_file  # who writes into a run folder finds it here
 from innerloop.errors import InputError
+from innerloop.lock import locked
 from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
 
 log = logging.getLogger("innerloop.store")
@@ -47,7 +48,9 @@ _KINDS: dict[str, tuple[pa.Schema, str]] = {  # stage: the schema of its rows, t
 }
 STAGES = tuple(_KINDS)
 _PACKAGES = ("innerloop", "torch", "transformers", "tokenizers", "datasets", "math-verify", "reasoning-gym")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MOST_SMALL = 64  # shards; so many small ones at the end of a stage become one
+_SMALL = 8 << 20  # bytes of a shard that is no longer merged
+_MOST_MERGED = 512 << 20  # bytes of the rows that are merged at once; Arrow's texts of one column end at 2 GiB
 
 Manifest = dict[str, Any]
 
@@ -60,6 +63,7 @@ class Run:
         self.manifest = manifest
         self._verb = verb
         self._corrupt: set[Path] = set()
+        self._writing = threading.Lock()
         self._fresh = verb is not None and verb not in manifest["stages"]  # nothing of this verb is in the folder yet
 
     @classmethod
@@ -82,22 +86,24 @@ class Run:
         command: Sequence[str] | None = None,
         model: dict[str, Any] | None = None,
         free: Collection[str] = (),
+        extent: Collection[str] = (),
     ) -> Iterator[Run]:
         """Create the folder or go on with it, hold it while the block runs, and record how the block ended.
 
         ``configuration`` is JSON-able; its fields named in ``free`` do not affect results and may differ between
-        starts. Raises ``InputError`` when another process writes here, when the folder belongs to something else,
-        or when ``verb`` ran here with another configuration. A first start that ends with an error before anything
-        was written leaves no trace, so that a slip in the arguments does not occupy the folder.
+        starts. Those in ``extent`` say how much is done, and may differ too: what there is stays as it is, and the
+        manifest lists the changes. Raises ``InputError`` when another process writes here, when the folder belongs to
+        something else, or when ``verb`` ran here with another configuration. A first start that ends with an error
+        before anything was written leaves no trace, so that a slip in the arguments does not occupy the folder.
         """
         path = Path(path)
         configuration = json.loads(json.dumps(configuration))  # tuples become lists, as they will when read back
-        _make_folder(path)
-        with _locked(path):
+        make_folder(path)
+        with locked(path):
             run = cls(path, _manifest_to_go_on_with(path), verb)
-            _refuse_another(path, verb, run.manifest["stages"].get(verb), configuration, free)
+            _refuse_another(path, verb, run.manifest["stages"].get(verb), configuration, {*free, *extent})
             run._clean()
-            run._begin(configuration, list(command) if command is not None else None)
+            run._begin(configuration, list(command) if command is not None else None, extent)
             if model is not None:
                 run.record_model(model)
             try:
@@ -137,17 +143,13 @@ class Run:
 
     def read(self, stage: str) -> pa.Table:
         """Every unit of a stage once, in the order written; an empty table when there is none."""
-        schema, key = _KINDS[stage]
-        tables: list[pa.Table] = []
-        seen = pa.array([], pa.string())
-        for shard in reversed(self._shards(stage)):
-            table = self._read_shard(shard, schema)
-            if table is None:
+        schema, _ = _KINDS[stage]
+        while True:
+            try:
+                tables = [self._read_shard(shard, schema) for shard in self._shards(stage)]
+            except FileNotFoundError:  # a process that writes here has just merged it with others
                 continue
-            table = table.filter(pc.invert(pc.is_in(table[key], value_set=seen)))
-            seen = pa.concat_arrays([seen, pc.unique(table[key].combine_chunks())])
-            tables.append(table)
-        return pa.concat_tables(reversed(tables)) if tables else schema.empty_table()
+            return _each_once(stage, [table for table in tables if table is not None])
 
     def done(self, stage: str, column: str | None = None) -> set[str]:
         """The values of ``column`` (by default the unit ids) in the shards that can be read."""
@@ -155,7 +157,19 @@ class Run:
 
     def write(self, stage: str, table: pa.Table) -> Path:
         """Add one shard of whole units. ``InputError`` on a full disk or a read-only folder, nothing half-written."""
-        schema, _ = _KINDS[stage]
+        with self._writing:
+            shard = self._add(stage, table)
+            self._merge(stage)
+        return shard
+
+    def replace(self, stage: str, table: pa.Table) -> None:
+        """Write a stage anew: for what is computed from others, where rows of an earlier start would be stale."""
+        with self._writing:
+            before = self._shards(stage)
+            self._add(stage, table)
+            _remove(before)
+
+    def _add(self, stage: str, table: pa.Table) -> Path:
         folder = self.path / stage
         try:
             folder.mkdir(exist_ok=True)
@@ -163,13 +177,42 @@ class Run:
                 shard.rename(shard.with_name(f"{shard.name}.corrupt"))
                 self._corrupt.remove(shard)
         except OSError as error:
-            _cannot_write(folder, error)
+            cannot_write(folder, error)
         numbers = [int(name.stem.split(".")[0]) for name in folder.glob("[0-9]*.parquet*")]
-        sink = pa.BufferOutputStream()
-        pq.write_table(table.cast(schema), sink, compression="zstd", write_page_checksum=True)
-        shard = write_file(folder / f"{max(numbers, default=-1) + 1:05d}.parquet", sink.getvalue())
+        shard = write_file(folder / f"{max(numbers, default=-1) + 1:05d}.parquet", _packed(stage, table))
         self._fresh = False
         return shard
+
+    def _merge(self, stage: str) -> None:
+        """Make one shard of the small ones at the end of a stage, once they are many.
+
+        The new one takes the place and name of the last of them, in one step. It holds all units of the others, so they
+        may go now, or at a later merge if the process is killed before: until then these stand there twice and count
+        once.
+        """
+        small: list[Path] = []
+        for shard in reversed(self._shards(stage)):
+            if shard.stat().st_size >= _SMALL:
+                break
+            small.insert(0, shard)
+        if len(small) < _MOST_SMALL:
+            return
+        schema, _ = _KINDS[stage]
+        tables: list[pa.Table] = []
+        for shard in reversed(small):  # what cannot be read, or was written by another version, stays as it is
+            table = self._read_shard(shard, schema, whole=True)
+            if table is None or sum(entry.nbytes for entry in (table, *tables)) > _MOST_MERGED:
+                break
+            tables.insert(0, table)
+        small = small[len(small) - len(tables) :]
+        if len(small) < 2:
+            return
+        try:
+            write_file(small[-1], _packed(stage, _each_once(stage, tables)))
+        except InputError as error:  # a full disk: everything is there as it was
+            log.debug("%s: shards are not merged: %s", self.path / stage, error)
+            return
+        _remove(small[:-1])
 
     def questions(self) -> list[Question]:
         """The questions of this run, each once."""
@@ -202,19 +245,26 @@ class Run:
         return sorted(Step.from_table(self.read("steps")), key=lambda record: record.step)
 
     def _shards(self, stage: str) -> list[Path]:
-        return sorted((self.path / stage).glob("[0-9]*.parquet"))
+        return sorted((self.path / stage).glob("[0-9]*.parquet"), key=lambda shard: int(shard.stem))
 
-    def _read_shard(self, shard: Path, schema: pa.Schema) -> pa.Table | None:
-        """The rows with the columns of ``schema`` (absent nullable ones null), or None for a corrupt shard."""
+    def _read_shard(self, shard: Path, schema: pa.Schema, *, whole: bool = False) -> pa.Table | None:
+        """The rows with the columns of ``schema`` (absent nullable ones null), or None for a corrupt shard.
+
+        ``whole``: None for a shard with other columns too.
+        """
         try:
             # A ParquetFile, unlike pq.read_table, looks at this file alone and at no folder names.
             with pq.ParquetFile(shard, page_checksum_verification=True) as file:
                 table = file.read()
+            if whole and not set(table.column_names) <= set(schema.names):
+                return None
             columns = [
                 table[field.name] if field.name in table.column_names or not field.nullable else pa.nulls(len(table))
                 for field in schema
             ]
             return pa.table(columns, names=schema.names).cast(schema)
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             if shard not in self._corrupt:
                 self._corrupt.add(shard)
@@ -232,9 +282,15 @@ class Run:
         assert self._verb is not None, "a run opened for reading has no verb of its own"
         return self.manifest["stages"][self._verb]
 
-    def _begin(self, configuration: dict[str, Any], command: list[str] | None) -> None:
+    def _begin(self, configuration: dict[str, Any], command: list[str] | None, extent: Collection[str]) -> None:
         assert self._verb is not None
         before = self.manifest["stages"].get(self._verb, {})
+        changes = before.get("changes", [])
+        old = before.get("configuration", {})
+        for field in (name for name in configuration if name in extent and name in old):
+            if old[field] != configuration[field]:
+                log.info("%s goes on with %s %s → %s", self.path, field, _show(old, field), _show(configuration, field))
+                changes = [*changes, {"time": _now(), "field": field, "from": old[field], "to": configuration[field]}]
         versions = _versions()
         changed = [
             f"{name} {old} → {versions.get(name)}"
@@ -246,6 +302,7 @@ class Run:
         self.manifest["stages"][self._verb] = {
             "command": command,
             "configuration": configuration,
+            "changes": changes,
             "versions": versions,
             "seed": configuration.get("seed"),
             "model": before.get("model"),
@@ -282,45 +339,32 @@ class Run:
         write_file(self.path / "run.json", text.encode())
 
 
-def write_file(path: Path, content: bytes | pa.Buffer) -> Path:
-    """Write a file whole or not at all: a temporary name in the same folder, fsync, rename.
-
-    Raises ``InputError`` when the disk is full or the folder cannot be written, and leaves nothing behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            try:
-                rest = memoryview(content)
-                while rest:
-                    rest = rest[os.write(handle, rest) :]
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        _cannot_write(path, error)
-    return path
+def _packed(stage: str, table: pa.Table) -> pa.Buffer:
+    """A table as the content of a shard."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.cast(_KINDS[stage][0]), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _cannot_write(path, error)
+def _each_once(stage: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables as one, in their order; of a unit that stands in several, the latest."""
+    schema, key = _KINDS[stage]
+    kept: list[pa.Table] = []
+    seen = pa.array([], pa.string())
+    for table in reversed(tables):
+        fresh = table.filter(pc.invert(pc.is_in(table[key], value_set=seen)))
+        seen = pa.concat_arrays([seen, pc.unique(fresh[key].combine_chunks())])
+        kept.append(fresh)
+    return pa.concat_tables(reversed(kept)) if kept else schema.empty_table()
 
 
-def _cannot_write(path: Path, error: OSError) -> NoReturn:
-    reason = error.strerror or str(error)
-    if error.errno in _NO_SPACE:
-        remedy = "free some space and run the same command again, what was finished is kept"
-        raise InputError(f"{path}: cannot write, {reason}; {remedy}") from error
-    raise InputError(f"{path}: cannot write, {reason}; choose a folder that can be written with --out") from error
+def _remove(shards: Sequence[Path]) -> None:
+    """Delete shards that a later one stands for, once that one would outlive a loss of power."""
+    with suppress(OSError):  # what stays counts for nothing beside the later one
+        for folder in {shard.parent for shard in shards}:
+            sync_folder(folder)
+        for shard in shards:
+            shard.unlink()
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -367,48 +411,6 @@ def _refuse_another(
 
 def _show(configuration: dict[str, Any], field: str) -> str:
     return json.dumps(configuration[field], ensure_ascii=False) if field in configuration else "(absent)"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the folder for this process; the kernel lets go when the process dies, however it dies."""
-    try:
-        handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        _cannot_write(path, error)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise InputError(
-                f"{path}: in use by another innerloop process (pid {holder}); wait for it or choose another --out"
-            ) from error
-        except OSError as error:
-            _cannot_write(path / ".lock", error)
-        with suppress(OSError):  # the pid only helps the reader of a message
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        _release_in_forked_workers()
-        _held.add(handle)
-        yield
-    finally:
-        _held.discard(handle)
-        os.close(handle)
-
-
-_held: set[int] = set()
-
-
-@cache
-def _release_in_forked_workers() -> None:
-    """A forked worker must not keep the folder locked after its parent was killed."""
-
-    def release() -> None:
-        while _held:
-            os.close(_held.pop())
-
-    os.register_at_fork(after_in_child=release)
 
 
 def _versions() -> dict[str, str]:

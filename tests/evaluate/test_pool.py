@@ -123,6 +123,21 @@ def test_a_worker_killed_while_idle_is_started_anew(act, pool):
     assert int(reply["reason"]) != first
 
 
+@pytest.mark.model  # several process starts
+def test_the_job_of_a_worker_killed_at_work_is_done_again(act):
+    pool = Pool(1, time_limit=30, memory_limit=4096)
+    try:
+        first = int(pool.run([act("work")])[0]["reason"])
+        killer = threading.Timer(0.5, os.kill, [first, signal.SIGKILL])
+        killer.start()
+        reply = pool.run([act("sleep", seconds=1.5)])[0]
+        killer.join()
+    finally:
+        pool.close()
+    assert reply["outcome"] == "right"
+    assert int(reply["reason"]) != first
+
+
 def test_a_module_that_cannot_be_imported_is_a_reason(pool):
     reply = pool.run([Job(module="no_such_module", answer="", payload={})])[0]
     assert reply["outcome"] == "undecided"

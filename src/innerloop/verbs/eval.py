@@ -17,7 +17,8 @@ from innerloop.schema import Score, Trajectory
 from innerloop.store import Run, write_file
 from innerloop.verbs.benchmark_list import BenchmarkList, benchmark_list
 from innerloop.verbs.contamination import Contamination, contamination
-from innerloop.verbs.rollout import RolloutSettings, rollout
+from innerloop.verbs.judging import sandbox_for
+from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
 from innerloop.verbs.scoring import (
     Disagreement,
     Known,
@@ -29,7 +30,15 @@ from innerloop.verbs.scoring import (
     split,
     together,
 )
-from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least, configuration, free_fields, out_folder
+from innerloop.verbs.shared import (
+    QUESTION_SOURCES,
+    about,
+    at_least,
+    configuration,
+    extent_fields,
+    free_fields,
+    out_folder,
+)
 
 if TYPE_CHECKING:
     from innerloop.evaluate.compare import Difference
@@ -58,7 +67,8 @@ class EvalSettings(RolloutSettings):
         default=(), metadata=about(f"{QUESTION_SOURCES}; several are scored together and apart.")
     )
     samples: Annotated[int, Parameter(name=("--n", "--samples"))] = field(
-        default=8, metadata=about("Samples per question to draw where there are no trajectories yet.")
+        default=8,
+        metadata=about("Samples per question to draw where no trajectories are given.", extent=True),
     )
     trajectories: Annotated[tuple[str, ...], _SEVERAL] = field(
         default=(), metadata=about("Score these samples: FILEs (question_id, correct, answer, text …) or RUN folders.")
@@ -131,7 +141,10 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalResult:
-    """Scores as fractions with intervals; ``differences`` only where series were compared."""
+    """Scores as fractions with intervals; ``differences`` only where series were compared.
+
+    ``sandbox`` says what code ran in, where there was code to judge; ``cached_verdicts`` were known from equal answers.
+    """
 
     run: Path
     questions: int
@@ -140,6 +153,8 @@ class EvalResult:
     differences: tuple[Difference, ...]
     agreement: Agreement | None
     files: tuple[Path, ...]
+    sandbox: str | None
+    cached_verdicts: int
     contamination: Contamination | None = None
 
 
@@ -156,6 +171,7 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
 
     out = out_folder("eval", settings)
     known = Known()
+    sampled: list[RolloutResult] = []
     if settings.trajectories or settings.compare or settings.contamination is not None:
         from innerloop.questions import load
 
@@ -175,43 +191,54 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
             return overlap.result
     if settings.trajectories or settings.compare:
         sources = settings.trajectories or settings.compare
-        limit = settings.limit
     else:
         if settings.k and max(settings.k) > settings.samples:
             raise InputError(f"--k {max(settings.k)}: there will be {settings.samples} samples per question; raise --n")
-        sources, limit = _sampled(settings, out, command), None
-    found = {source: read(source, known, limit=limit, out=out) for source in sources}
+        sampled = _sampled(settings, out, command)
+        sources = tuple(str(result.run) for result in sampled)
+    drawn = settings.samples if sampled else None
+    found = {source: read(source, known, limit=settings.limit, samples=drawn, out=out) for source in sources}
     if settings.verdicts != "keep" and not known.questions:
         raise InputError(f"--verdicts {settings.verdicts} needs --questions: verdicts are made against their answers")
     series = _series(settings, found)
     for own in series.values():  # before anything is judged or written
         check_ks(Counter(trajectory.question_id for trajectory in own.trajectories), settings.k)
-    with Run.start(out, "eval", configuration(settings), command=command, free=free_fields(settings)) as run:
+    free, extent = free_fields(settings), extent_fields(settings)
+    with Run.start(out, "eval", configuration(settings), command=command, free=free, extent=extent) as run:
         in_place = len(found) == 1 and found[sources[0]].in_place
-        judged = {
-            name: judge(run, name, own.trajectories, known, redo=settings.verdicts != "keep", in_place=in_place)
-            for name, own in series.items()
-        }
+        redo = settings.verdicts != "keep"
+        with settings.verifier() as verifier:
+            judged = {
+                name: judge(run, name, own.trajectories, known, verifier, redo=redo, in_place=in_place)
+                for name, own in series.items()
+            }
+            sandbox = sandbox_for(run, known.questions.values(), verifier)
+        cached = verifier.cached + sum(result.cached_verdicts for result in sampled)
         agreement = _agreement(series, judged, known) if settings.verdicts == "compare" else None
         if agreement is not None:
             run.note("compared", agreement.compared)
         result = _score(settings, run, series, judged, known, overlap.verdicts if overlap else {})
-    files = (*result.files, *_kept(out, agreement), *((overlap.write(),) if overlap else ()))
-    told = overlap.result if overlap else None
-    return dataclasses.replace(result, agreement=agreement, files=files, contamination=told)
+    return dataclasses.replace(
+        result,
+        agreement=agreement,
+        files=(*result.files, *_kept(out, agreement), *((overlap.write(),) if overlap else ())),
+        sandbox=sandbox,
+        cached_verdicts=cached,
+        contamination=overlap.result if overlap else None,
+    )
 
 
-def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -> tuple[str, ...]:
+def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -> list[RolloutResult]:
     """Put the model to the questions; one folder, or one for each source of questions."""
     shared = {entry.name: getattr(settings, entry.name) for entry in dataclasses.fields(RolloutSettings)}
-    folders = []
-    for source in settings.questions:
-        folder = out if len(settings.questions) == 1 else out / short_name(source)
-        rollout(RolloutSettings(**shared | {"questions": source, "out": folder}), command=command)
-        folders.append(str(folder))
-    if len(set(folders)) < len(folders):
+    names = [short_name(source) for source in settings.questions]
+    if len(set(names)) < len(names):
         raise InputError("--questions: two sources have the same name; rename one of the files")
-    return tuple(folders)
+    folders = [out / name for name in names] if len(names) > 1 else [out]
+    return [
+        rollout(RolloutSettings(**shared | {"questions": source, "out": folder}), command=command)
+        for source, folder in zip(settings.questions, folders, strict=True)
+    ]
 
 
 def _series(settings: EvalSettings, found: Mapping[str, Samples]) -> dict[str, Samples]:
@@ -293,6 +320,8 @@ def _score(
         differences=tuple(between),
         agreement=None,
         files=files,
+        sandbox=None,
+        cached_verdicts=0,
     )
 
 
@@ -317,10 +346,10 @@ def _notes(settings: EvalSettings, compared: bool) -> list[str]:
 
 
 def _write_scores(run: Run, scores: Sequence[Score]) -> None:
-    """Add the scores that the folder lacks or has otherwise."""
+    """Keep these scores, and no others: those of more samples or questions would be read as part of this evaluation."""
     held = {score.id: score for score in run.scores()}
-    if new := [score for score in scores if held.get(score.id) != score]:
-        run.write("scores", Score.to_table(new))
+    if held != {score.id: score for score in scores}:
+        run.replace("scores", Score.to_table(scores))
 
 
 def _kept(out: Path, agreement: Agreement | None) -> list[Path]:

@@ -15,7 +15,8 @@ from innerloop.errors import InputError
 from innerloop.progress import progress
 from innerloop.schema import Landscape, Question, Trajectory
 from innerloop.store import Run
-from innerloop.verbs.shared import Shards, about, at_least, configuration, free_fields, out_folder
+from innerloop.verbs.shards import Shards
+from innerloop.verbs.shared import about, at_least, configuration, free_fields, out_folder
 from innerloop.verbs.trajectories import gather, is_run
 from innerloop.verbs.update import parse_positions
 from innerloop.verbs.work import TrajectorySettings, Work

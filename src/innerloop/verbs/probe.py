@@ -15,8 +15,8 @@ from innerloop.progress import progress
 from innerloop.schema import Curve, Question, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import MeasuringSettings
+from innerloop.verbs.shards import Shards
 from innerloop.verbs.shared import (
-    Shards,
     about,
     at_least,
     configuration,

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
-from innerloop.progress import progress
+from innerloop.progress import Speed, progress
 from innerloop.rollout.engine import Sampling, closed_after
 from innerloop.schema import Mode, Outcome, Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.engine_settings import EngineSettings
+from innerloop.verbs.judging import Judging, VerdictSettings, sandbox_for
+from innerloop.verbs.shards import Shards
 from innerloop.verbs.shared import (
     QUESTION_SOURCES,
     OutputSettings,
-    Shards,
     about,
     configuration,
+    extent_fields,
     free_fields,
     missing_questions,
     out_folder,
     write_questions,
 )
-from innerloop.verbs.trajectories import judged
+from innerloop.verbs.trajectories import unjudged
 
 if TYPE_CHECKING:
     from innerloop.evaluate.statistics import Interval
@@ -39,11 +42,12 @@ _DEFAULTS = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutSettings(OutputSettings, EngineSettings):
+class RolloutSettings(VerdictSettings, OutputSettings, EngineSettings):
     """Which questions to put to which model, and how to sample."""
 
     questions: str = field(metadata=about(QUESTION_SOURCES))
-    samples: int = field(default=_DEFAULTS.samples, metadata=about("Trajectories per question and mode."))
+    limit: int | None = field(default=None, metadata=about("Take only the first N questions.", extent=True))
+    samples: int = field(default=_DEFAULTS.samples, metadata=about("Trajectories per question and mode.", extent=True))
     mode: tuple[Literal["plain", "thinking", "no-thinking"], ...] = field(
         default=("plain",), metadata=about("How the model is asked to answer; repeat it for several.")
     )
@@ -87,13 +91,18 @@ class ModeCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutResult:
-    """What was sampled; ``new_trajectories`` of the ``trajectories`` now, the others before."""
+    """What was sampled; ``new_trajectories`` of the ``trajectories`` now, the others before.
+
+    ``sandbox`` says what code ran in, where there was code to judge; ``cached_verdicts`` were known from equal answers.
+    """
 
     run: Path
     model: str
     questions: int
     trajectories: int
     new_trajectories: int
+    sandbox: str | None
+    cached_verdicts: int
     modes: tuple[ModeCounts, ...]
 
 
@@ -115,18 +124,10 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
         for mode in modes
         for number in range(settings.samples)
     ]
-    with Run.start(out, "rollout", configuration(settings), command=command, free=free_fields(settings)) as run:
-        new_questions = missing_questions(run, questions)
-        done = {trajectory.id for trajectory in run.trajectories() if trajectory.status is not Status.ERROR}
-        missing = len([name for name in wanted if name not in done])
-        if missing:
-            opened = settings.open_engine(run, settings.sampling(), count=missing)
-            with closed_after(opened[0]):
-                write_questions(run, new_questions)  # not before the model is there: a misspelt name leaves no folder
-                _sample(run, opened, questions, settings.sampling(), modes=modes, done=done)
-        else:
-            write_questions(run, new_questions)
-            log.info("nothing to do: %s holds all %d trajectories of this command", out, len(wanted))
+    free, extent = free_fields(settings), extent_fields(settings)
+    with Run.start(out, "rollout", configuration(settings), command=command, free=free, extent=extent) as run:
+        work = _Work(run, settings, questions, modes, wanted)
+        work.do()
         held = {trajectory.id: trajectory for trajectory in run.trajectories()}
     found = [held[name] for name in wanted]
     return RolloutResult(
@@ -134,38 +135,85 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
         model=settings.model,
         questions=len(questions),
         trajectories=len(found),
-        new_trajectories=missing,
+        new_trajectories=work.missing,
+        sandbox=work.sandbox,
+        cached_verdicts=work.cached,
         modes=tuple(_counts(mode, [entry for entry in found if entry.mode is mode]) for mode in modes),
     )
 
 
-def _sample(
-    run: Run,
-    opened: tuple[Engine, Speaker],
-    questions: Sequence[Question],
-    sampling: Sampling,
-    *,
-    modes: Sequence[Mode],
-    done: set[str],
-) -> None:
-    """Sample what is missing, and write it judged, as it comes."""
-    from innerloop.evaluate.verify import DELIMITERS, Verifier
-    from innerloop.prompts import used
-    from innerloop.rollout.sample import plan, sample
+class _Work:
+    """What one call samples and judges."""
 
-    engine, speaker = opened
-    run.note("prompts", used(questions, speaker.instruction))
-    planned = plan(questions, speaker, sampling, modes=modes, done=done)
-    tokens = 0
-    with (
-        Verifier(delimiters=(*DELIMITERS, (speaker.think_start, speaker.think_end))) as verifier,
-        progress("sampling", len(planned), "trajectories") as shown,
-        Shards(run, "trajectories", Trajectory, finish=lambda batch: judged(batch, questions, verifier)) as shards,
-    ):
-        for trajectory in sample(engine, speaker, planned, sampling):
-            shards.add(trajectory)
-            tokens += trajectory.tokens or 0
-            shown.advance(1, f"{tokens} tokens")
+    def __init__(
+        self,
+        run: Run,
+        settings: RolloutSettings,
+        questions: Sequence[Question],
+        modes: Sequence[Mode],
+        wanted: Sequence[str],
+    ) -> None:
+        self._run = run
+        self._settings = settings
+        self._questions = questions
+        self._modes = modes
+        self._wanted = len(wanted)
+        self._new_questions = missing_questions(run, questions)
+        stored = {t.id: t for t in run.trajectories() if t.status is not Status.ERROR}
+        self._done = set(stored)
+        self._held = [stored[name] for name in wanted if name in stored]
+        self.missing = len(wanted) - len(self._held)
+        self.sandbox: str | None = None
+        self.cached = 0
+
+    def do(self) -> None:
+        """Sample what is missing, judge it and what has no verdict yet, and write it as it comes."""
+        if not self.missing:
+            write_questions(self._run, self._new_questions)
+            if any(map(unjudged, self._held)):
+                self._sample(None)
+            else:
+                log.info("nothing to do: %s holds all %d trajectories of this command", self._run.path, self._wanted)
+            return
+        opened = self._settings.open_engine(self._run, self._settings.sampling(), count=self.missing)
+        with closed_after(opened[0]):
+            write_questions(self._run, self._new_questions)  # behind the model: a misspelt name leaves no folder
+            self._sample(opened)
+
+    def _sample(self, opened: tuple[Engine, Speaker] | None) -> None:
+        from innerloop.evaluate.running import RunningScore
+
+        score, speed = RunningScore(self._questions), Speed("tokens")
+        with (
+            self._settings.verifier([(opened[1].think_start, opened[1].think_end)] if opened else []) as verifier,
+            progress("sampling" if opened else "judging", self.missing, "trajectories") as shown,
+            Shards(self._run, "trajectories", Trajectory) as shards,
+        ):
+            self.sandbox = sandbox_for(self._run, self._questions, verifier)
+            with Judging(self._questions, verifier, shards, score.add) as judging:
+                for trajectory in self._held:
+                    if unjudged(trajectory):
+                        judging.add(trajectory)
+                    else:
+                        score.add(trajectory)
+                with closing(self._draw(opened)) as drawn:  # an interrupt calls the engine off at once
+                    for trajectory in drawn:
+                        judging.add(trajectory)
+                        speed.add(trajectory.tokens or 0)
+                        shown.advance(1, lambda: ", ".join(filter(None, (speed.text(), score.text()))))
+            score.settle()
+        self.cached = verifier.cached
+
+    def _draw(self, opened: tuple[Engine, Speaker] | None) -> Generator[Trajectory]:
+        from innerloop.prompts import used
+        from innerloop.rollout.sample import plan, sample
+
+        if opened is not None:
+            engine, speaker = opened
+            self._run.note("prompts", used(self._questions, speaker.instruction))
+            sampling = self._settings.sampling()
+            planned = plan(self._questions, speaker, sampling, modes=self._modes, done=self._done)
+            yield from sample(engine, speaker, planned, sampling)
 
 
 def _counts(mode: Mode, trajectories: Sequence[Trajectory]) -> ModeCounts:

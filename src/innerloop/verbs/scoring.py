@@ -13,8 +13,9 @@ from innerloop.errors import InputError
 from innerloop.progress import progress
 from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory
 from innerloop.store import Run
-from innerloop.verbs.shared import Shards, missing_questions, write_questions
-from innerloop.verbs.trajectories import shown
+from innerloop.verbs.shards import Shards
+from innerloop.verbs.shared import missing_questions, write_questions
+from innerloop.verbs.trajectories import shown, unjudged
 
 if TYPE_CHECKING:
     from innerloop.evaluate.verify import Verifier
@@ -78,19 +79,22 @@ def short_name(source: str) -> str:
     return Path(source).name if Path(source).is_dir() else Path(source).stem
 
 
-def read(source: str, known: Known, *, limit: int | None, out: Path) -> Samples:
+def read(source: str, known: Known, *, limit: int | None, samples: int | None = None, out: Path) -> Samples:
     """The samples of a file or run folder; a run's own questions are added to ``known``.
 
-    Without any known questions a file's rows are taken as they are. ``limit`` takes the first N questions met.
+    Without any known questions a file's rows are taken as they are. ``limit`` takes the first N questions, of a run
+    folder in its own order, else as they are met; ``samples`` the first N samples of each.
     """
     from innerloop.rollout.given import from_file
 
     path = Path(source)
     curves: list[Curve] = []
+    order: list[str] = []
     if path.is_dir():
         run = Run.open(path)
         asked = (run.manifest["stages"].get("rollout") or {}).get("configuration", {}).get("questions")
         known.add(run.questions(), short_name(asked) if isinstance(asked, str) else None)
+        order = [question.id for question in run.questions()]
         found = [trajectory for trajectory in run.trajectories() if not trajectory.source.is_control]
         found = [trajectory for trajectory in found if trajectory.source not in (Source.SOLUTION, Source.ORACLE)]
         curves = run.curves()
@@ -99,8 +103,12 @@ def read(source: str, known: Known, *, limit: int | None, out: Path) -> Samples:
         doubled = Counter((t.question_id, t.mode, t.model, t.sample) for t in found)
         if more := sum(count - 1 for count in doubled.values()):
             log.warning("%s: %d rows repeat another's question, model and sample number; all are counted", path, more)
+    if samples is not None:
+        found = [trajectory for trajectory in found if trajectory.sample is None or trajectory.sample < samples]
     if limit is not None:
-        first = set(list(dict.fromkeys(trajectory.question_id for trajectory in found))[:limit])
+        met = list(dict.fromkeys(trajectory.question_id for trajectory in found))
+        place = {name: number for number, name in enumerate(order or met)}
+        first = set(sorted(met, key=lambda name: place.get(name, len(place)))[:limit])
         found = [trajectory for trajectory in found if trajectory.question_id in first]
     if not found:
         raise InputError(f"{source}: holds no samples to score; sample some with rollout, or give another source")
@@ -141,23 +149,29 @@ def together(sources: Mapping[str, Samples]) -> Samples:
 
 
 def judge(
-    run: Run, series: str, trajectories: Sequence[Trajectory], known: Known, *, redo: bool, in_place: bool
+    run: Run,
+    series: str,
+    trajectories: Sequence[Trajectory],
+    known: Known,
+    verifier: Verifier,
+    *,
+    redo: bool,
+    in_place: bool,
 ) -> list[Trajectory]:
     """The samples with verdicts: those that have none (with ``redo`` all) are judged, where their question is known.
 
     What is judged is written to the run folder as it comes, under ids that begin with the series' name, and is taken
     from there by the next start.
     """
-    from innerloop.evaluate.verify import Verifier
-
     stored = {} if in_place and redo else {trajectory.id: trajectory for trajectory in run.trajectories()}
     named = {t.id: t.id if in_place else f"{series}/{t.id}" for t in trajectories}
     result: dict[str, Trajectory] = {}
     missing = []
     for trajectory in trajectories:
-        needed = (redo or trajectory.outcome is None) and trajectory.status is not Status.ERROR
+        needed = (redo or unjudged(trajectory)) and trajectory.status is not Status.ERROR
         before = stored.get(named[trajectory.id]) if needed else None
-        if before is not None and (before.text, before.final) == (trajectory.text, trajectory.final):
+        same = before is not None and (before.text, before.final) == (trajectory.text, trajectory.final)
+        if before is not None and same and not unjudged(before):
             result[trajectory.id] = replace(before, id=trajectory.id)
         elif needed and trajectory.question_id in known.questions:
             missing.append(trajectory)
@@ -170,7 +184,6 @@ def judge(
     write_questions(run, missing_questions(run, [known.questions[name] for name in sorted(new_ids)]))
     kept = [trajectory for trajectory in result.values() if named[trajectory.id] not in stored]
     with (
-        Verifier() as verifier,
         progress(f"judging {series}", len(missing), "answers") as shown_progress,
         Shards(run, "trajectories", Trajectory) as shards,
     ):

@@ -1,4 +1,4 @@
-"""What the verbs share: common settings, keeping inputs in the run folder, finished work in batches, plain results."""
+"""What the verbs share: common settings, keeping inputs in the run folder, plain results."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import hashlib
 import json as jsonlib
 import logging
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
-from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
+from innerloop.schema import Question
 from innerloop.settings import about as about  # the verbs take these three from here
 from innerloop.settings import at_least as at_least
 from innerloop.settings import check_choices as check_choices
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("innerloop")
 
 SHARD_CHARACTERS = 1 << 28  # of metadata; Arrow's texts of one column end at 2 GiB
-SHARD_SECONDS = 5.0  # how much finished work a killed process may lose
-
-RecordT = TypeVar("RecordT", Question, Trajectory, Curve, Update, Landscape, Score, Step)
 
 
 QUESTION_SOURCES = (
@@ -138,6 +133,11 @@ def free_fields(settings: Any) -> set[str]:
     return {entry.name for entry in dataclasses.fields(settings) if entry.metadata.get("free")}
 
 
+def extent_fields(settings: Any) -> set[str]:
+    """Names of the settings that say how much is done."""
+    return {entry.name for entry in dataclasses.fields(settings) if entry.metadata.get("extent")}
+
+
 def configuration(settings: Any) -> dict[str, Any]:
     """The settings as JSON-able values, for the manifest; where they stand for other ones, those."""
     instead = settings.stands_for() if hasattr(settings, "stands_for") else {}
@@ -148,7 +148,7 @@ def out_folder(verb: str, settings: Any) -> Path:
     """``--out``, or a folder under ``runs`` whose name follows from everything that affects results."""
     if settings.out is not None:
         return Path(settings.out)
-    free = free_fields(settings)
+    free = free_fields(settings) | extent_fields(settings)
     decisive = {name: value for name, value in configuration(settings).items() if name not in free}
     digest = hashlib.sha256(jsonlib.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return Path("runs") / f"{verb}-{digest[:8]}"
@@ -210,44 +210,3 @@ def numbers(path: Path) -> dict[str, list[dict[str, Any]]]:
 
     run = Run.open(path)
     return rows(aggregate(run.curves(), run.trajectories(), run.questions()))
-
-
-class Shards(Generic[RecordT]):
-    """Writes finished units to a stage: a shard every few seconds and one at the end, an interrupted end included."""
-
-    def __init__(
-        self,
-        run: Run,
-        stage: str,
-        kind: type[RecordT],
-        *,
-        finish: Callable[[list[RecordT]], list[RecordT]] = list,
-    ) -> None:
-        """``finish`` has the last word on a batch of records before it is written."""
-        self._run = run
-        self._stage = stage
-        self._kind: type[RecordT] = kind
-        self._finish: Callable[[list[RecordT]], list[RecordT]] = finish
-        self._pending: list[RecordT] = []
-        self._written = time.monotonic()
-
-    def add(self, *records: RecordT) -> None:
-        """Take over the records of one finished unit; they stay together."""
-        self._pending.extend(records)
-        if time.monotonic() - self._written >= SHARD_SECONDS:
-            self.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what was taken over since the last shard."""
-        if self._pending:
-            self._run.write(self._stage, self._kind.to_table(self._finish(self._pending)))
-        self._pending = []
-        self._written = time.monotonic()

@@ -49,6 +49,7 @@ def _(result: RolloutResult) -> None:
     console.print(table)
     if failed := sum(row.failed for row in result.modes):
         _line(console, f"{failed} failed; the same command again tries them again")
+    _verdicts(console, result)
     _line(console, f"{result.trajectories} trajectories of {result.questions} questions in {result.run}")
     _next(console, "probe", "--model", result.model, "--trajectories", str(result.run), "--out", str(result.run))
 
@@ -141,6 +142,7 @@ def _(result: EvalResult) -> None:
         _disagreements(console, agreement)
     if result.contamination is not None:
         _contamination(console, result.contamination)
+    _verdicts(console, result)
     _line(console, f"{result.samples} samples of {result.questions} questions in {result.run}")
     _line(console, f"tables: {', '.join(map(str, result.files))}")
     _next(console, "report", str(result.run))
@@ -163,6 +165,12 @@ def _contamination(console: Console, result: Contamination) -> None:
 @show.register
 def _(result: Contamination) -> None:
     _contamination(_console(), result)
+
+
+def _verdicts(console: Console, result: RolloutResult | EvalResult) -> None:
+    """What verdicts rest on, where that is not the usual."""
+    if result.sandbox is not None:
+        _line(console, f"code to judge: {result.sandbox}")
 
 
 def _disagreements(console: Console, agreement: Agreement) -> None:

@@ -108,7 +108,7 @@ def judged(
     open_cases = [
         trajectory
         for trajectory in trajectories
-        if trajectory.outcome is None and trajectory.status is not Status.ERROR and not trajectory.source.is_control
+        if unjudged(trajectory) and trajectory.status is not Status.ERROR and not trajectory.source.is_control
     ]
     if not open_cases:
         return list(trajectories)
@@ -130,6 +130,15 @@ def right_ones(trajectories: Sequence[Trajectory], questions: Iterable[Question]
     verdicts = judged(trajectories, questions)
     kept = [t for t in verdicts if t.outcome is Outcome.RIGHT or t.source is Source.SOLUTION]
     return kept, len(verdicts) - len(kept)
+
+
+def unjudged(trajectory: Trajectory) -> bool:
+    """Whether there is no verdict yet, or none because there was no sandbox to run code in."""
+    from innerloop.evaluate.verify.job import NOT_RUN
+
+    if trajectory.outcome is Outcome.UNDECIDED:
+        return (trajectory.outcome_reason or "").startswith(NOT_RUN)
+    return trajectory.outcome is None
 
 
 def shown(trajectory: Trajectory) -> str:

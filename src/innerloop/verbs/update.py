@@ -16,7 +16,8 @@ from innerloop.progress import progress
 from innerloop.schema import Trajectory, Update
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import MeasuringSettings
-from innerloop.verbs.shared import Shards, about, configuration, free_fields, out_folder
+from innerloop.verbs.shards import Shards
+from innerloop.verbs.shared import about, configuration, free_fields, out_folder
 from innerloop.verbs.trajectories import gather
 from innerloop.verbs.work import TrajectorySettings, Work
 

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
+NOT_RUN = "code was not run"  # how the reason begins where there is no sandbox; another start may find one
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:

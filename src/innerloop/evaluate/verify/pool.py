@@ -86,27 +86,28 @@ class Worker:
         self._errors: IO[bytes] | None = None
 
     def ask(self, job: Job) -> Reply:
-        """The reply to one job; undecided where the worker hung, died or could not start."""
+        """The reply to one job; undecided where the worker hung, died twice or could not start."""
         message = json.dumps({"module": job.module, "payload": job.payload}).encode() + b"\n"
-        for attempt in range(2):
+        reason = ""
+        for _ in range(2):  # a worker that somebody kills (for want of memory, say) is replaced, and the job done again
             if self.closed:
                 return _accident("the verifier is closed")
             process = self._running()
             ready, stopped = self._exchange(process, message, _START_LIMIT)
-            if ready is not None:
-                break
-            reason = self._end("the worker process " + ("starts too slowly" if stopped else "did not start"))
-            if attempt or stopped:
-                return _accident(reason)
-            # else it died while idle (somebody's out-of-memory killer): one fresh start
-        reply, stopped = self._exchange(process, b"", self.time_limit)
-        if stopped:
-            self._end("")
-        if reply is not None:
-            return cast(Reply, reply)
-        if stopped:
-            return Reply(outcome="undecided", reason=stopped, keep="run")
-        return _accident("the verifier is closed" if self.closed else self._end("the worker process died"))
+            if ready is None:
+                reason = self._end("the worker process " + ("starts too slowly" if stopped else "did not start"))
+                if stopped:
+                    break
+                continue
+            reply, stopped = self._exchange(process, b"", self.time_limit)
+            if stopped:
+                self._end("")
+            if reply is not None:
+                return cast(Reply, reply)
+            if stopped:
+                return Reply(outcome="undecided", reason=stopped, keep="run")
+            reason = "the verifier is closed" if self.closed else self._end("the worker process died")
+        return _accident(reason)
 
     def close(self) -> None:
         """Kills the process; later jobs are answered undecided."""

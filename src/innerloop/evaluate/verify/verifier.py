@@ -94,6 +94,11 @@ class Verifier:
         """The sandbox that code would run in here, found by trying; ``describe()`` puts it into a line."""
         return self._programs.chosen()
 
+    @property
+    def cached(self) -> int:
+        """How many replies were known from equal answers, judged before here or found in the file."""
+        return self._cache.hits
+
     def verify(self, items: Sequence[tuple[Question, str] | Attempt]) -> list[Verdict]:
         """One verdict per item, in their order: right, wrong, or undecided with a reason.
 

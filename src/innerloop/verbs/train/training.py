@@ -14,7 +14,7 @@ from innerloop.gguf_cache import quiet_bars
 from innerloop.progress import progress
 from innerloop.schema import Step
 from innerloop.store import Run
-from innerloop.verbs.shared import Shards
+from innerloop.verbs.shards import Shards
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.watching import watcher
 

@@ -63,7 +63,7 @@ def choose(*, weaker: bool = False) -> Choice:
     if missing is None:
         return Choice(kind=Kind.BUBBLEWRAP)
     if not weaker:
-        remedy = "install bubblewrap (apt-get install bubblewrap), or allow the weaker sandbox"
+        remedy = "install bubblewrap (apt-get install bubblewrap), or allow the weaker sandbox (--weaker-sandbox)"
         return Choice(kind=None, reason=f"{missing}; {remedy}")
     fault = _fault(Kind.WEAKER)
     if fault is not None:
