@@ -27,6 +27,7 @@ PUBLIC = [
     "LandscapeResult",
     "LandscapeSettings",
     "LoadedModel",
+    "MetaSettings",
     "Mode",
     "Outcome",
     "ProbeResult",
@@ -77,10 +78,11 @@ FIELDS = {
     "report": "run json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
 }
-TRAINING = (
-    "learning_rate schedule warmup weight_decay clip batch_size parts max_steps minutes lora save_every "
-    "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens report_to"
+OUTER = (
+    "learning_rate warmup weight_decay clip max_steps lora save_every "
+    "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens"
 )
+TRAINING = f"{OUTER} schedule batch_size parts minutes report_to"
 RECIPES = {
     "init": "out json debug shape tokenizer seed",
     "sft": (
@@ -90,6 +92,10 @@ RECIPES = {
     "grpo": (
         f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "
         "top_k max_tokens"
+    ),
+    "meta": (
+        f"{COMMON} {OUTER} trajectories algorithm support query query_of within inner_steps inner_rate tasks combine "
+        "adaptive budget_tokens budget_flops"
     ),
 }
 FIELDS["eval"] = (

@@ -294,3 +294,67 @@ def test_groups_that_do_not_fit(
     ran = cli(*grpo(model, questions, tmp_path / "r", **changes))
     assert ran.status == 2
     assert said in ran.err
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("families")
+    for name, sign, step in (("plus", "+", 1), ("minus", "-", -1)):
+        rows = [
+            {"id": f"{name}{i}", "question": f"{i}{sign}1=?", "answer": str(i + step), "solution": f"{i} and 1"}
+            for i in range(8)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [folder / "plus.jsonl", folder / "minus.jsonl"]
+
+
+def meta(model: Path, families: list[Path], out: Path, **changes: object) -> list[str]:
+    options = {"max_steps": 6, "inner_rate": 0.1, "learning_rate": 1e-3, "tasks": 2, "support": 2, "query": 2}
+    options |= {"model": model, "out": out, "threads": 1, "save_every": 2, "trajectories": "solutions"} | changes
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return ["train", "meta", "--questions", *map(str, families), *words, "--json"]
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "reptile", "anil", "meta-sgd", "joint"])
+def test_every_meta_learning_algorithm_lowers_the_loss_after_adaptation(
+    cli: Cli, model: Path, families: list[Path], tmp_path: Path, algorithm: str
+) -> None:
+    ran = cli(*meta(model, families, tmp_path / "r", algorithm=algorithm, max_steps=20))
+    assert ran.status == 0, ran.err
+    result = json.loads(ran.out)
+    assert (result["recipe"], result["questions"], result["steps"]) == ("meta", 16, 20)
+    steps = [dict(step.metrics) for step in Run.open(tmp_path / "r").steps()]
+    assert {"loss/plus", "loss/minus", "flops", "num_tokens"} <= set(steps[0])
+    assert sum(step["loss"] for step in steps[-4:]) < sum(step["loss"] for step in steps[:4])
+    assert load(str(tmp_path / "r")).fingerprint != load(str(model)).fingerprint
+
+
+def test_meta_learning_goes_on_to_the_same_losses(cli: Cli, model: Path, families: list[Path], tmp_path: Path) -> None:
+    changes = {"algorithm": "fomaml", "combine": "robust"}
+    assert cli(*meta(model, families, tmp_path / "whole", **changes), "--adaptive").status == 0
+    command = [sys.executable, "-m", "innerloop", *meta(model, families, tmp_path / "r", **changes), "--adaptive"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "r" / "checkpoints" / "meta.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert cli(*meta(model, families, tmp_path / "r", **changes), "--adaptive").status == 0
+    assert losses(tmp_path / "r") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
+
+
+def test_a_budget_ends_meta_training(cli: Cli, model: Path, families: list[Path], tmp_path: Path) -> None:
+    ran = cli(*meta(model, families, tmp_path / "r", budget_tokens=1000, max_steps=500))
+    assert ran.status == 0, ran.err
+    assert 0 < json.loads(ran.out)["tokens"] <= 1000
+    assert Run.open(tmp_path / "r").manifest["stages"]["train meta"]["notes"]["stopped"] == "budget"
+    ran = cli(*meta(model, families, tmp_path / "s", budget_tokens=10))
+    assert ran.status == 2
+    assert "--budget-tokens 10: the first step alone takes" in ran.err
+
+
+def test_meta_learning_with_lora_saves_the_adapter(cli: Cli, model: Path, families: list[Path], tmp_path: Path) -> None:
+    ran = cli(*meta(model, families, tmp_path / "r", lora=2, algorithm="maml"))
+    assert ran.status == 0, ran.err
+    assert (tmp_path / "r" / "adapter" / "adapter_model.safetensors").is_file()
+    assert load(str(tmp_path / "r")).fingerprint != load(str(model)).fingerprint

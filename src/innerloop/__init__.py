@@ -45,7 +45,15 @@ if TYPE_CHECKING:
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
     from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
-    from innerloop.verbs.train import GrpoSettings, InitResult, InitSettings, SftSettings, TrainResult, train
+    from innerloop.verbs.train import (
+        GrpoSettings,
+        InitResult,
+        InitSettings,
+        MetaSettings,
+        SftSettings,
+        TrainResult,
+        train,
+    )
     from innerloop.verbs.update import UpdateResult, UpdateSettings, update
 
 __all__ = [
@@ -63,6 +71,7 @@ __all__ = [
     "LandscapeResult",
     "LandscapeSettings",
     "LoadedModel",
+    "MetaSettings",
     "Mode",
     "Outcome",
     "ProbeResult",
@@ -123,7 +132,15 @@ _HOMES = {
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),
     "verbs.rollout": ("RolloutResult", "RolloutSettings", "rollout"),
-    "verbs.train": ("GrpoSettings", "InitResult", "InitSettings", "SftSettings", "TrainResult", "train"),
+    "verbs.train": (
+        "GrpoSettings",
+        "InitResult",
+        "InitSettings",
+        "MetaSettings",
+        "SftSettings",
+        "TrainResult",
+        "train",
+    ),
     "verbs.update": ("UpdateResult", "UpdateSettings", "update"),
 }
 _HOME = {name: f"innerloop.{home}" for home, names in _HOMES.items() for name in names}

@@ -90,6 +90,11 @@ COMMANDS = (
         "Train a model on its own rollouts by their reward.",
         "train grpo --model R1 --questions gym:gcd?size=500 --group 8 --out R2",
     ),
+    _Command(
+        "train meta",
+        "Meta-train a model over families of questions.",
+        "train meta --model M0 --questions gym:gcd?size=200 gym:lcm?size=200 --algorithm maml --out R3",
+    ),
     _Command("report", "Write one self-contained page from a run folder.", "report R1"),
 )
 

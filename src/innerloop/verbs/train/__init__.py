@@ -8,6 +8,7 @@ from typing import Any
 
 from innerloop.verbs.train.grpo import GrpoSettings, grpo
 from innerloop.verbs.train.init import InitResult, InitSettings, init
+from innerloop.verbs.train.meta import MetaSettings, meta
 from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.sft import SftSettings, sft
@@ -16,11 +17,13 @@ __all__ = [
     "GrpoSettings",
     "InitResult",
     "InitSettings",
+    "MetaSettings",
     "SftSettings",
     "TrainResult",
     "TrainSettings",
     "grpo",
     "init",
+    "meta",
     "sft",
     "train",
 ]
@@ -35,3 +38,4 @@ def train(settings: Any, *, command: Sequence[str] | None = None) -> Any:  # noq
 train.register(InitSettings, init)
 train.register(SftSettings, sft)
 train.register(GrpoSettings, grpo)
+train.register(MetaSettings, meta)

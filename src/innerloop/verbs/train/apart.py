@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 
 from innerloop.schema import Question
-from innerloop.verbs.train.settings import TrainSettings
+from innerloop.verbs.train.settings import OuterSettings
 
 log = logging.getLogger("innerloop")
 
 
-def apart(settings: TrainSettings, questions: Sequence[Question]) -> list[Question]:
+def apart(settings: OuterSettings, questions: Sequence[Question]) -> list[Question]:
     """Those that say something else than every question of ``--held-out`` and ``--watch``, each with its prompt."""
     from innerloop.questions import load
     from innerloop.questions.disjoint import remove_overlap

@@ -95,7 +95,8 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
     out = out_folder("train-grpo", settings)
     questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
     with Run.start(out, "train grpo", configuration(settings), command=command, free=free_fields(settings)) as run:
-        from innerloop.verbs.train.training import finished, train_with
+        from innerloop.verbs.train.saved import finished
+        from innerloop.verbs.train.training import train_with
 
         before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
         order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]

@@ -18,22 +18,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(OutputSettings, InputSettings):
-    """What to train on, for how long, and what to look at meanwhile."""
+class OuterSettings(OutputSettings, InputSettings):
+    """What every recipe of the outer loop is told: optimiser, LoRA, length, and what to look at meanwhile."""
 
     learning_rate: float = field(default=1e-5, metadata=about("Highest learning rate of AdamW."))
-    schedule: Literal["constant", "linear", "cosine"] = field(
-        default="constant", metadata=about("How the learning rate falls after the warm-up.")
-    )
     warmup: int = field(default=0, metadata=about("Steps until the learning rate is at its highest."))
     weight_decay: float = field(default=0.0, metadata=about("Of AdamW."))
     clip: float = field(default=1.0, metadata=about("Largest norm of the gradient; 0: no limit."))
-    batch_size: int = field(default=32, metadata=about("Rows of an optimiser step, over all processes."))
-    parts: int = field(
-        default=1, metadata=about("Work through a step's rows in so many parts, to save memory.", free=True)
-    )
     max_steps: int | None = field(default=None, metadata=about("Stop after so many optimiser steps."))
-    minutes: float | None = field(default=None, metadata=about("Stop after so many minutes of training.", free=True))
     lora: int | None = field(
         default=None, metadata=about("Train LoRA adapters of this rank instead of all weights; saved merged as well.")
     )
@@ -51,20 +43,14 @@ class TrainSettings(OutputSettings, InputSettings):
         default=(), metadata=about("Trajectories of the held-out questions to probe, as --trajectories.", free=True)
     )
     watch_max_tokens: int = field(default=256, metadata=about("Length at which its samples are cut off.", free=True))
-    report_to: tuple[str, ...] = field(
-        default=(), metadata=about("Also log to tensorboard, wandb or trackio; repeat it for several.", free=True)
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("learning_rate", "minutes"):
-            more_than_zero(name, getattr(self, name))
-        for name in ("batch_size", "parts", "max_steps", "lora", "save_every", "watch_every", "watch_limit"):
+        more_than_zero("learning_rate", self.learning_rate)
+        for name in ("max_steps", "lora", "save_every", "watch_every", "watch_limit"):
             at_least(name, getattr(self, name), 1)
         for name in ("warmup", "weight_decay", "clip", "watch_samples"):
             at_least(name, getattr(self, name), 0)
-        if self.batch_size % self.parts:
-            raise InputError(f"--parts {self.parts}: does not divide --batch-size {self.batch_size}")
         if self.watch_trajectories and self.watch is None:
             raise InputError("--watch-trajectories: say with --watch which questions they belong to")
 
@@ -73,3 +59,28 @@ class TrainSettings(OutputSettings, InputSettings):
         loaded = (replace(self, dtype="float32") if self.dtype == "auto" else self).load()
         loaded.model.requires_grad_(True).train()
         return loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(OuterSettings):
+    """What the recipes on TRL's trainers are told beside."""
+
+    schedule: Literal["constant", "linear", "cosine"] = field(
+        default="constant", metadata=about("How the learning rate falls after the warm-up.")
+    )
+    batch_size: int = field(default=32, metadata=about("Rows of an optimiser step, over all processes."))
+    parts: int = field(
+        default=1, metadata=about("Work through a step's rows in so many parts, to save memory.", free=True)
+    )
+    minutes: float | None = field(default=None, metadata=about("Stop after so many minutes of training.", free=True))
+    report_to: tuple[str, ...] = field(
+        default=(), metadata=about("Also log to tensorboard, wandb or trackio; repeat it for several.", free=True)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        more_than_zero("minutes", self.minutes)
+        for name in ("batch_size", "parts"):
+            at_least(name, getattr(self, name), 1)
+        if self.batch_size % self.parts:
+            raise InputError(f"--parts {self.parts}: does not divide --batch-size {self.batch_size}")

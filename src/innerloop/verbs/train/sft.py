@@ -87,7 +87,8 @@ def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> Train
     out = out_folder("train-sft", settings)
     questions, given = _support(settings)
     with Run.start(out, "train sft", configuration(settings), command=command, free=free_fields(settings)) as run:
-        from innerloop.verbs.train.training import finished, train_with
+        from innerloop.verbs.train.saved import finished
+        from innerloop.verbs.train.training import train_with
 
         before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
         if finished(run):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from innerloop.progress import progress
 from innerloop.schema import Step
 from innerloop.store import Run
 from innerloop.verbs.shards import Shards
+from innerloop.verbs.train.saved import lora_config, save_model
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.watching import watcher
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("innerloop")
 
 Make = Callable[[dict[str, Any], Any, Sequence[Any]], Any]  # arguments, LoRA configuration, callbacks → trainer
-
-
-def finished(run: Run) -> bool:
-    """Whether the folder holds the model at the end of its training."""
-    return bool(run.noted("trained")) and (run.path / "model" / "config.json").is_file()
 
 
 def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: int, make: Make) -> None:
@@ -58,12 +53,11 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
             callbacks.append(Deadline(settings.minutes, clock))
         if measure is not None:
             callbacks.append(Watch(measure, settings.watch_every, keep, clock))
-        trainer = make(_arguments(settings, folder, steps), _lora(settings), callbacks)
+        trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
         _quieten(trainer)
         with quiet_bars():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    _save(settings, run, trainer, loaded)
-    run.note("trained", True)
+    save_model(settings, run, trainer.accelerator.unwrap_model(trainer.model), loaded)
 
 
 def _arguments(settings: TrainSettings, folder: Path, steps: int) -> dict[str, Any]:
@@ -104,47 +98,12 @@ def _arguments(settings: TrainSettings, folder: Path, steps: int) -> dict[str, A
     }
 
 
-def _lora(settings: TrainSettings) -> Any:
-    if settings.lora is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
 def _quieten(trainer: Any) -> None:
     """The trainer's own printing would stand between our lines."""
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-
-
-def _save(settings: TrainSettings, run: Run, trainer: Any, loaded: LoadedModel) -> None:
-    """``model`` as any tool reads it; with LoRA, ``adapter`` too."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if settings.lora is not None:
-        model.save_pretrained(run.path / "adapter")
-        model = model.merge_and_unload()
-    unfinished = run.path / "model.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with quiet_bars():
-        model.save_pretrained(unfinished)
-    loaded.tokenizer.save_pretrained(unfinished)
-    _keep_manner(loaded, unfinished)
-    shutil.rmtree(run.path / "model", ignore_errors=True)
-    unfinished.rename(run.path / "model")
-
-
-def _keep_manner(loaded: LoadedModel, folder: Path) -> None:
-    """A model is asked as it was trained to be asked."""
-    import json
-
-    from innerloop.prompts import INSTRUCTION
-    from innerloop.speaker import MANNER_FILE
-
-    if loaded.instruction != INSTRUCTION:
-        (folder / MANNER_FILE).write_text(json.dumps({"instruction": loaded.instruction}) + "\n", encoding="utf-8")
 
 
 def _said(numbers: dict[str, float]) -> str:

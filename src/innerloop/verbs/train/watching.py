@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from innerloop.schema import Outcome, Question, Status, Trajectory
-from innerloop.verbs.train.settings import TrainSettings
+from innerloop.verbs.train.settings import OuterSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
 
 
-def watcher(settings: TrainSettings, loaded: LoadedModel) -> Callable[[], dict[str, float]] | None:
+def watcher(settings: OuterSettings, loaded: LoadedModel) -> Callable[[], dict[str, float]] | None:
     """A measurement of the model as it is when it is called; None where nothing is to be watched."""
     if settings.watch is None:
         return None
@@ -41,7 +41,7 @@ def watcher(settings: TrainSettings, loaded: LoadedModel) -> Callable[[], dict[s
     return measure
 
 
-def _questions(settings: TrainSettings) -> list[Question]:
+def _questions(settings: OuterSettings) -> list[Question]:
     from innerloop.questions import load
 
     assert settings.watch is not None
@@ -73,7 +73,7 @@ def _probed(loaded: LoadedModel, questions: Sequence[Question], given: Sequence[
     }
 
 
-def _sampled(settings: TrainSettings, loaded: LoadedModel, questions: Sequence[Question]) -> dict[str, float]:
+def _sampled(settings: OuterSettings, loaded: LoadedModel, questions: Sequence[Question]) -> dict[str, float]:
     """pass@1, tokens per sample, and −log p per sampled token, which is an estimate of the entropy."""
     if not settings.watch_samples:
         return {}

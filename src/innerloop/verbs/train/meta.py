@@ -1,0 +1,234 @@
+"""``train meta``: meta-learning over families of questions; support is trajectories, query is what they should help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from innerloop.errors import InputError
+from innerloop.schema import Question, Step, Trajectory
+from innerloop.store import Run
+from innerloop.verbs.shared import (
+    QUESTION_SOURCES,
+    about,
+    at_least,
+    configuration,
+    free_fields,
+    out_folder,
+    write_questions,
+)
+from innerloop.verbs.train.apart import apart
+from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.settings import OuterSettings
+
+if TYPE_CHECKING:
+    from innerloop.models import LoadedModel
+    from innerloop.outer.meta.sampler import Record
+    from innerloop.outer.meta.settings import MetaSettings as Algorithm
+    from innerloop.outer.meta.train import Metrics
+
+log = logging.getLogger("innerloop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaSettings(OuterSettings):
+    """Which families, what a task is made of, which algorithm, and how families are combined."""
+
+    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(  # type: ignore[assignment]
+        metadata=about(f"{QUESTION_SOURCES}; each source is a family.")
+    )
+    trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+        default=("oracle",), metadata=about("oracle, solutions, a FILE or a RUN folder; those of the right answer.")
+    )
+    algorithm: Literal["maml", "fomaml", "reptile", "anil", "meta-sgd", "joint"] = field(
+        default="fomaml",
+        metadata=about(
+            "maml, anil and meta-sgd differentiate through the inner loop, fomaml and reptile do not; joint has none."
+        ),
+    )
+    support: int = field(default=4, metadata=about("Trajectories that a task adapts to."))
+    query: int = field(default=4, metadata=about("Rows that it is judged on afterwards."))
+    query_of: Literal["trajectories", "answers"] = field(
+        default="trajectories",
+        metadata=about("What these rows are: trajectories with answers, or answers alone."),
+    )
+    within: Literal["family", "question"] = field(
+        default="family",
+        metadata=about("Support and query from different questions of a family, or from one, which leaks its answer."),
+    )
+    inner_steps: int = field(default=1, metadata=about("Steps of gradient descent on the support."))
+    inner_rate: float = field(default=0.01, metadata=about("Rate of these steps; meta-sgd only starts from it."))
+    tasks: int = field(default=4, metadata=about("Tasks of an outer step, families in turn."))
+    combine: Literal["mean", "robust", "pcgrad", "cagrad", "upgrad"] = field(
+        default="mean",
+        metadata=about("Of the families' gradients: mean; robust: min–max; or surgery where they conflict."),
+    )
+    adaptive: bool = field(
+        default=False, metadata=about("Draw those support trajectories more often that helped most so far.")
+    )
+    budget_tokens: int | None = field(default=None, metadata=about("Stop before more tokens go through the model."))
+    budget_flops: float | None = field(default=None, metadata=about("Stop before more FLOPs are spent."))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("support", "query"):
+            at_least(name, getattr(self, name), 1)
+        if not self.questions:
+            raise InputError("--questions: nothing given; name a source for each family")
+        self.plan()
+
+    def plan(self) -> Algorithm:
+        """The settings of the algorithm; `InputError` for values that make no sense."""
+        from innerloop.outer.meta.settings import MetaSettings as Algorithm
+
+        return Algorithm(
+            algorithm=self.algorithm,
+            inner_steps=self.inner_steps,
+            inner_rate=self.inner_rate,
+            steps=self.max_steps or 100,
+            tasks=self.tasks,
+            budget_tokens=self.budget_tokens,
+            budget_flops=self.budget_flops,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            max_norm=self.clip or None,
+            warmup=self.warmup,
+            combine=self.combine,
+            seed=self.seed,
+        )
+
+
+def meta(settings: MetaSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+    """Meta-train a model into a run folder; goes on from the last checkpoint. What was spent is in the steps.
+
+    Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
+    """
+    out = out_folder("train-meta", settings)
+    families = _families(settings)
+    questions = [question for own, _ in families.values() for question in own]
+    with Run.start(out, "train meta", configuration(settings), command=command, free=free_fields(settings)) as run:
+        from innerloop.verbs.train.saved import finished
+
+        before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
+        if finished(run):
+            log.info("nothing to do: %s holds the trained model", out)
+        else:
+            loaded = settings.load_to_train()
+            run.record_model(loaded.describe())
+            records = [record for name, own in families.items() for record in _records(loaded, name, *own)]
+            write_questions(run, [q for q in questions if q.id not in run.done("questions")])
+            _train(settings, run, loaded, records)
+        rows = sum(len(given) for _, given in families.values())
+        return result_of(run, "meta", questions=len(questions), rows=rows, dropped=0, before=before)
+
+
+def _families(settings: MetaSettings) -> dict[str, tuple[list[Question], list[Trajectory]]]:
+    """Questions and their right trajectories, by the name of their source."""
+    from innerloop.verbs.scoring import short_name
+    from innerloop.verbs.trajectories import gather, right_ones
+
+    families: dict[str, tuple[list[Question], list[Trajectory]]] = {}
+    for source in settings.questions:
+        name = short_name(source)
+        if name in families:
+            raise InputError(f"--questions: two sources are called {name}; give one source for each family")
+        questions, given = gather(source, settings.trajectories, limit=settings.limit, seed=settings.seed)
+        kept, _ = right_ones(given, questions)
+        families[name] = (apart(settings, questions), kept)
+    return families
+
+
+def _records(
+    loaded: LoadedModel, family: str, questions: Sequence[Question], given: Sequence[Trajectory]
+) -> list[Record]:
+    from innerloop.outer.meta.sampler import Record
+    from innerloop.outer.rows import Weights, make_row
+
+    weights = Weights()
+    own: dict[str, list[Trajectory]] = {question.id: [] for question in questions}
+    for trajectory in given:
+        if trajectory.question_id in own:
+            own[trajectory.question_id].append(trajectory)
+    return [
+        Record(
+            family=family,
+            question_id=question.id,
+            trajectories=tuple(make_row(loaded, question, trajectory, weights) for trajectory in own[question.id]),
+            answer=make_row(loaded, question, None, weights),
+        )
+        for question in questions
+    ]
+
+
+def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Sequence[Record]) -> None:
+    from innerloop.outer.callbacks import Clock
+    from innerloop.outer.meta import checkpoint
+    from innerloop.outer.meta.choosing import Choosing
+    from innerloop.outer.meta.language import LanguageLoss
+    from innerloop.outer.meta.sampler import Shape, TaskSampler
+    from innerloop.outer.meta.train import MetaTraining, meta_train
+    from innerloop.progress import progress
+    from innerloop.verbs.shards import Shards
+    from innerloop.verbs.train.saved import lora_config, save_model
+    from innerloop.verbs.train.watching import watcher
+
+    plan = settings.plan()
+    model: Any = loaded.model
+    if (lora := lora_config(settings)) is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora)
+    shape = Shape(support=settings.support, query=settings.query, kind=settings.query_of, scope=settings.within)
+    choosing = Choosing() if settings.adaptive else None
+    tasks = TaskSampler(records, shape, tasks=settings.tasks, seed=settings.seed, choosing=choosing)
+    pad = loaded.tokenizer.pad_token_id
+    loss = LanguageLoss(model, pad_id=0 if pad is None else pad, second_order=plan.second_order)
+    file = run.path / "checkpoints" / "meta.safetensors"
+    resume = checkpoint.load(file) if file.is_file() else None
+    clock = Clock(resume.values["seconds"] if resume is not None else 0.0)
+    measure = watcher(settings, loaded)
+    with progress("meta-training", plan.steps, "steps") as shown, Shards(run, "steps", Step) as shards:
+
+        def look(step: int) -> None:
+            if measure is not None:
+                with clock.stopped():
+                    shards.add(Step.of("watch", step, clock.seconds, measure()))
+
+        def on_step(training: MetaTraining, metrics: Metrics) -> None:
+            shards.add(Step.of("train", metrics.step, clock.seconds, _numbers(metrics)))
+            if metrics.step % settings.watch_every == 0:
+                look(metrics.step)
+            if metrics.step % settings.save_every == 0:
+                shards.flush()
+                state = training.state()
+                checkpoint.save(checkpoint.MetaState(state.tensors, state.values | {"seconds": clock.seconds}), file)
+            shown.advance(metrics.step - shown.done, f"query loss {metrics.query_loss:.3g}")
+
+        if resume is None:
+            look(0)
+        result = meta_train(model, loss, tasks, plan, resume=resume, on_step=on_step)
+        if result.steps % settings.watch_every:
+            look(result.steps)
+    run.note("stopped", result.stopped)
+    save_model(settings, run, model, loaded)
+
+
+def _numbers(metrics: Metrics) -> dict[str, float]:
+    """One step in numbers, by the names that all recipes use where they mean the same."""
+    found = {
+        "loss": metrics.query_loss,
+        "support_loss": metrics.support_loss,
+        "grad_norm": metrics.gradient_norm,
+        "learning_rate": metrics.learning_rate,
+        "num_tokens": float(metrics.spent.tokens),
+        "flops": float(metrics.spent.flops),
+    }
+    if metrics.gain is not None:
+        found["gain"] = metrics.gain
+    found |= {f"loss/{family}": value for family, value in metrics.families.items()}
+    return found | {f"weight/{family}": value for family, value in metrics.weights.items()}
