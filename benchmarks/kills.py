@@ -36,7 +36,8 @@ from innerloop.schema import Trajectory
 from innerloop.store import Run
 from measure import log, show
 
-QUESTIONS = "gym:chain_sum?size={size}&seed=0"
+QUESTIONS = "gym:chain_sum?size={size}&seed=0&min_terms=2&max_terms=2&min_digits=1&max_digits=2"
+INSTRUCTION = r"Write only the result, as \boxed{result}."  # short samples with answers that the workers have to judge
 ENGINES = ("llamacpp", "server")
 QUIET = 300.0  # seconds without a new shard or worker after which something is wrong
 SERVE = """
@@ -79,10 +80,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=(*ENGINES, "both"), default="both")
     parser.add_argument("--kills", type=int, default=40, help="over all engines")
-    parser.add_argument("--size", type=int, default=30, help="questions")
-    parser.add_argument("--n", type=int, default=10, help="samples of each")
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--pause", type=float, default=4.0, help="mean seconds of work between two kills")
+    parser.add_argument("--size", type=int, default=12, help="questions")
+    parser.add_argument("--n", type=int, default=5, help="samples of each")
+    parser.add_argument("--max-tokens", type=int, default=32)
+    parser.add_argument("--pause", type=float, default=3.0, help="mean seconds of work between two kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
     parser.add_argument("--out", help="keep the run folders here")
     return parser.parse_args()
@@ -189,7 +190,7 @@ class Trial:
         return [
             *(sys.executable, "-m", "innerloop", "eval", "--model", "smollm2", "--engine", self.engine, *own),
             *("--questions", QUESTIONS.format(size=options.size), "--n", str(options.n), "--concurrency", "1"),
-            *("--max-tokens", str(options.max_tokens), "--out", str(out), "--json"),
+            *("--max-tokens", str(options.max_tokens), "--instruction", INSTRUCTION, "--out", str(out), "--json"),
         ]
 
     def _start(self, out: Path) -> None:
@@ -209,7 +210,7 @@ class Trial:
         calm = time.monotonic()
         due: float | None = None
         while True:
-            time.sleep(0.02)
+            time.sleep(0.1)  # looking takes time from those that work
             now = time.monotonic()
             if self.server.back_at is not None and now >= self.server.back_at:
                 self.server.start()
@@ -245,6 +246,7 @@ class Trial:
         except ProcessLookupError:  # it ended by itself meanwhile
             return
         self.hits[name] += 1
+        log(f"{self.engine}: kill {sum(self.hits.values())} of {self.kills}, {name}")
         if name == "main" and self.main is not None:
             self.main.wait()
         if name == "server" and self.server.process is not None:

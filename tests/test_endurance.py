@@ -155,6 +155,23 @@ def test_samples_without_verdicts_get_theirs_at_the_next_start(
     assert (outcomes.count(Outcome.RIGHT), outcomes.count(Outcome.WRONG)) == (6, 6)
 
 
+def test_an_accident_of_the_verifier_is_no_verdict(
+    cli: Cli, scripted: ScriptedEngine, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.said = lambda request: f"It is \\boxed{{x^2 + {request.id[2]}x}}."  # type: ignore[attr-defined]
+    common = ("rollout", "--questions", questions, "--out", tmp_path / "R", "--samples", "1")
+    for reason in ("the worker process died (Killed)", "time limit of 10 s"):  # the second start judges again
+        reply = {"outcome": "undecided", "reason": reason, "keep": "no"}
+        with monkeypatch.context() as patch:
+            patch.setattr("innerloop.evaluate.verify.pool.Pool.run", lambda _, jobs, reply=reply: [reply] * len(jobs))
+            result = told(cli, *common)
+        assert result["modes"][0]["undecided"] == 6
+        assert {entry.outcome_reason for entry in Run.open(tmp_path / "R").trajectories()} == {reason}
+    asked(scripted)
+    assert told(cli, *common)["modes"][0]["undecided"] == 6, "a limit that was met stays"
+    assert asked(scripted) == []
+
+
 @pytest.fixture
 def code_question(tmp_path: Path) -> Path:
     path = tmp_path / "code.jsonl"

@@ -138,6 +138,31 @@ def test_the_job_of_a_worker_killed_at_work_is_done_again(act):
     assert int(reply["reason"]) != first
 
 
+@pytest.mark.model  # several process starts
+def test_workers_killed_one_after_the_other_do_not_decide_a_job(act):
+    pool = Pool(1, time_limit=30, memory_limit=4096)
+    killed = []
+
+    def kill():
+        while len(killed) < 3:
+            process = pool.workers[0]._process
+            if process is not None and process.pid not in killed:
+                time.sleep(0.2)
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(process.pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        reply = pool.run([act("sleep", seconds=0.5)])[0]
+    finally:
+        killer.join()
+        pool.close()
+    assert reply["outcome"] == "right"
+    assert int(reply["reason"]) not in killed
+
+
 def test_a_module_that_cannot_be_imported_is_a_reason(pool):
     reply = pool.run([Job(module="no_such_module", answer="", payload={})])[0]
     assert reply["outcome"] == "undecided"

@@ -133,11 +133,11 @@ def right_ones(trajectories: Sequence[Trajectory], questions: Iterable[Question]
 
 
 def unjudged(trajectory: Trajectory) -> bool:
-    """Whether there is no verdict yet, or none because there was no sandbox to run code in."""
-    from innerloop.evaluate.verify.job import NOT_RUN
+    """Whether there is no verdict yet, or none for a reason that says nothing about the answer."""
+    from innerloop.evaluate.verify.job import CLOSED, NOT_RUN, SANDBOX, WORKER
 
     if trajectory.outcome is Outcome.UNDECIDED:
-        return (trajectory.outcome_reason or "").startswith(NOT_RUN)
+        return (trajectory.outcome_reason or "").startswith((NOT_RUN, WORKER, CLOSED, SANDBOX))
     return trajectory.outcome is None
 
 

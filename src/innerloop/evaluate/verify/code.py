@@ -27,7 +27,7 @@ from dataclasses import asdict
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.evaluate.verify.job import NOT_RUN, Program, Reply, Tests
+from innerloop.evaluate.verify.job import CLOSED, NOT_RUN, SANDBOX, Program, Reply, Tests
 from innerloop.evaluate.verify.sandbox import Choice, Ended, Limits, Sandbox, Stop, choose
 from innerloop.schema import Outcome, Question, Verdict
 
@@ -166,7 +166,7 @@ class Programs:
         """The replies in the order of the programs. An interrupt ends what runs and passes on."""
         sandbox = self._ready()
         if sandbox is None:
-            reason = "the verifier is closed" if self._closed else f"{NOT_RUN}: {self.chosen().reason}"
+            reason = CLOSED if self._closed else f"{NOT_RUN}: {self.chosen().reason}"
             return [Reply(outcome="undecided", reason=reason, keep="no") for _ in programs]
         with ThreadPoolExecutor(min(self.count, max(len(programs), 1))) as threads:
             futures = [threads.submit(self._one, sandbox, program) for program in programs]
@@ -217,9 +217,9 @@ class Programs:
         if ended.finished:
             return Reply(outcome="right")
         if ended.stop is Stop.CLOSED:
-            return Reply(outcome="undecided", reason="the verifier is closed", keep="no")
+            return Reply(outcome="undecided", reason=CLOSED, keep="no")
         if not ended.started:
-            return Reply(outcome="undecided", reason=f"the sandbox failed: {ended.error}", keep="no")
+            return Reply(outcome="undecided", reason=f"{SANDBOX}: {ended.error}", keep="no")
         if ended.stop is not None:
             limit = _over(ended.stop, self.limits)
             if all_tests and ended.stop is Stop.TIME:

@@ -7,7 +7,14 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
-NOT_RUN = "code was not run"  # how the reason begins where there is no sandbox; another start may find one
+# How reasons begin that say nothing about the answer: no sandbox was there, a worker died, it was interrupted. What was
+# left undecided for one of them is judged again at the next opportunity.
+NOT_RUN, WORKER, CLOSED, SANDBOX = (
+    "code was not run",
+    "the worker process",
+    "the verifier is closed",
+    "the sandbox failed",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

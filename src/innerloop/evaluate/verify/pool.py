@@ -12,20 +12,23 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, cast
 
 import innerloop
-from innerloop.evaluate.verify.job import Job, Reply
+from innerloop.evaluate.verify.job import CLOSED, WORKER, Job, Reply
 
 _START_LIMIT = 120.0  # seconds for the imports of a worker; slow on a cold network disk
+_KILLS = 5  # of workers over one job, after which it is given up
 _LOOK = 0.1  # seconds between two looks at a worker's memory
 _BOOT = """
 import sys
@@ -86,28 +89,27 @@ class Worker:
         self._errors: IO[bytes] | None = None
 
     def ask(self, job: Job) -> Reply:
-        """The reply to one job; undecided where the worker hung, died twice or could not start."""
+        """The reply to one job; undecided where the worker hung, died again and again, or could not start."""
         message = json.dumps({"module": job.module, "payload": job.payload}).encode() + b"\n"
-        reason = ""
-        for _ in range(2):  # a worker that somebody kills (for want of memory, say) is replaced, and the job done again
-            if self.closed:
-                return _accident("the verifier is closed")
+        deaths = Counter[bool]()  # by whether somebody killed it (for want of memory, say): then the job is done again
+        while not self.closed:
             process = self._running()
-            ready, stopped = self._exchange(process, message, _START_LIMIT)
-            if ready is None:
-                reason = self._end("the worker process " + ("starts too slowly" if stopped else "did not start"))
-                if stopped:
-                    break
-                continue
-            reply, stopped = self._exchange(process, b"", self.time_limit)
-            if stopped:
-                self._end("")
+            reply, stopped = self._exchange(process, message, _START_LIMIT)
+            said = "starts too slowly" if stopped else "did not start"
             if reply is not None:
-                return cast(Reply, reply)
-            if stopped:
-                return Reply(outcome="undecided", reason=stopped, keep="run")
-            reason = "the verifier is closed" if self.closed else self._end("the worker process died")
-        return _accident(reason)
+                reply, stopped = self._exchange(process, b"", self.time_limit)
+                if stopped:
+                    self._end("")
+                if reply is not None:
+                    return cast(Reply, reply)
+                if stopped:
+                    return Reply(outcome="undecided", reason=stopped, keep="run")
+                said = "died"
+            deaths[_killed(process)] += 1
+            reason = self._end(f"{WORKER} {said}")
+            if stopped or deaths[False] > 1 or deaths[True] > _KILLS:
+                return _accident(reason)
+        return _accident(CLOSED)
 
     def close(self) -> None:
         """Kills the process; later jobs are answered undecided."""
@@ -181,6 +183,13 @@ class Worker:
         said = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         errors.close()
         return f"{reason} ({said[:200]})" if said else reason
+
+
+def _killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process that has just ended was killed by somebody else."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(1) == -signal.SIGKILL
+    return False
 
 
 def _accident(reason: str) -> Reply:
