@@ -47,13 +47,13 @@ def test_a_box_knows_its_place():
 
 
 def test_boxes_in_boxes_in_boxes_take_no_longer_than_their_length():
-    start = time.perf_counter()
+    start = time.process_time()
     deep = r"\boxed{ " * 12_000 + "9" + " }" * 12_000
     assert last_boxed(deep) == "9"
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_many_unclosed_boxes_take_no_longer_than_their_length():
-    start = time.perf_counter()
+    start = time.process_time()
     assert last_boxed("\\boxed{" * 100_000) is None
-    assert time.perf_counter() - start < 2  # matching each to the end of the text would take minutes
+    assert time.process_time() - start < 2  # matching each to the end of the text would take minutes
