@@ -215,9 +215,9 @@ def test_finding_an_answer_in_a_hostile_text_takes_no_time(kind):
     texts = [text for text in (*long(), *nested(), *digits()) if kind == "math" or len(text) < LONG]
     for text in texts:
         for whole in (text, f"\\boxed{{{text}}}"):
-            start = time.perf_counter()
+            start = time.process_time()
             verifier._judge(Attempt(question=asked, text=whole))
-            assert time.perf_counter() - start < 3.0, (text[:40], len(text))
+            assert time.process_time() - start < 3.0, (text[:40], len(text))
 
 
 def test_a_worker_takes_any_text(tmp_path):

@@ -120,6 +120,6 @@ def test_no_text_breaks_it(text):
 
 @pytest.mark.parametrize("part", ["<answer>", "the answer is ", "#### ", "\\(", "$", "final answer\n", "**", "\\text{"])
 def test_the_time_grows_with_the_length_only(part):
-    start = time.perf_counter()
+    start = time.process_time()
     extract_answer(part * (40_000 // len(part)))
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

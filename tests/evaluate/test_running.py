@@ -87,12 +87,12 @@ def test_modes_are_told_apart():
 def test_looking_all_the_time_costs_little():
     asked = questions(2000)
     score = RunningScore(asked)
-    start = time.perf_counter()
+    start = time.process_time()
     looking = 0.0
-    while time.perf_counter() - start < 1.0:
+    while time.process_time() - start < 1.0:
         for question in asked[:50]:
             score.add(judged(question, True))
-        before = time.perf_counter()
+        before = time.process_time()
         score.text()
-        looking += time.perf_counter() - before
+        looking += time.process_time() - before
     assert looking < 0.6

@@ -259,7 +259,7 @@ LONG = ["5 " + "a" * 180 + "1", "a " * 9000, "\\(" * 9000, "1 " * 9000, "-" * 18
 
 @pytest.mark.parametrize("answer", LONG)
 def test_no_answer_takes_long_to_judge(answer):
-    start = time.perf_counter()
+    start = time.process_time()
     for judge in (math.judge, number.judge, choice.judge, text.judge):
         judge(question("5"), answer)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
