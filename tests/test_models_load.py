@@ -289,3 +289,19 @@ def test_bundled_model_in_detail(smollm2):
 )
 def test_bundled_tokenizer_keeps_digits_apart(smollm2, text, tokens):
     assert smollm2.tokenizer.convert_ids_to_tokens(smollm2.encode(text)) == tokens
+
+
+@pytest.mark.model
+def test_a_converted_file_is_spoken_to_as_the_file_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from innerloop.model_files import resolve
+    from innerloop.speaker import load_speaker
+
+    resolve("smollm2")
+    after = load_speaker("smollm2")
+    monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path))  # nothing is converted there
+    before = load_speaker("smollm2")
+    text = "Hello  12 and 3.5\n\n1. tests ✓ <think>x</think> def f(x):\n    return x"
+    assert after.encode(text) == before.encode(text)
+    assert after.prompt("What is 6 times 7?") == before.prompt("What is 6 times 7?")
+    assert after.manner() == before.manner()
+    assert list(tmp_path.iterdir()) == []

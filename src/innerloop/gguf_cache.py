@@ -49,7 +49,7 @@ def converted(gguf: Path) -> Path:
     converted anew. It is written under a temporary name and renamed: processes that start together may both convert,
     one folder stays and all use it.
     """
-    folder = cache_folder() / "models" / f"{gguf.stem}-{content_key(gguf)}-v{CACHE_FORMAT}"
+    folder = _place(gguf)
     if _whole(folder):
         return folder
     logger.info("dequantising %s into %s (once)", gguf, folder)
@@ -70,6 +70,10 @@ def converted(gguf: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _place(gguf: Path) -> Path:
+    return cache_folder() / "models" / f"{gguf.stem}-{content_key(gguf)}-v{CACHE_FORMAT}"
 
 
 def _whole(folder: Path) -> bool:
@@ -163,10 +167,19 @@ def _convert_parts(gguf: Path, reader: GGUFReader, folder: Path) -> None:
 
 
 def tokenizer_of(gguf: Path) -> tuple[PreTrainedTokenizerBase, int | None]:
-    """The tokenizer of a GGUF file and the context that its model was made for; the weights are not read."""
+    """The tokenizer of a GGUF file and the context that its model was made for; the weights are not read.
+
+    Where the file has been converted, both come from there: reading them from the file itself takes seconds.
+    """
     from gguf import GGUFReader
 
+    folder = _place(gguf)
     with _readable(gguf):
+        if _whole(folder):
+            from transformers import AutoTokenizer
+
+            context = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True), context
         reader = GGUFReader(gguf)
         with quiet_bars():
             tokenizer = _tokenizer(gguf, reader)
