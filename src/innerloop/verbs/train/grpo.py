@@ -18,6 +18,7 @@ from innerloop.verbs.shared import (
     at_least,
     configuration,
     free_fields,
+    missing_questions,
     out_folder,
     write_questions,
 )
@@ -111,8 +112,8 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
             run.record_model(loaded.describe())
             with Verifier(delimiters=(*DELIMITERS, (loaded.think_start, loaded.think_end))) as verifier:
                 rewarding = _rewarding(settings, loaded, verifier, questions)
-                run.note("audit", rewarding.audit(questions, {}))
-                write_questions(run, [q for q in questions if q.id not in run.done("questions")])
+                run.note("audit", rewarding.audit(questions))
+                write_questions(run, missing_questions(run, questions))
                 train_with(
                     settings,
                     run,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Literal
 
 from innerloop.errors import InputError
 from innerloop.verbs.shared import OutputSettings, about, at_least, check_choices
-
-log = logging.getLogger("innerloop")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from innerloop.verbs.shared import (
     at_least,
     configuration,
     free_fields,
+    missing_questions,
     out_folder,
     write_questions,
 )
@@ -121,7 +122,7 @@ def meta(settings: MetaSettings, *, command: Sequence[str] | None = None) -> Tra
             loaded = settings.load_to_train()
             run.record_model(loaded.describe())
             records = [record for name, own in families.items() for record in _records(loaded, name, *own)]
-            write_questions(run, [q for q in questions if q.id not in run.done("questions")])
+            write_questions(run, missing_questions(run, questions))
             _train(settings, run, loaded, records)
         rows = sum(len(given) for _, given in families.values())
         return result_of(run, "meta", questions=len(questions), rows=rows, dropped=0, before=before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.boxed import boxes
 from innerloop.outer.audit import Case, audit, cases
 from innerloop.outer.rewards import Reward, Rollout
-from innerloop.schema import Outcome, Question, Status, Trajectory
+from innerloop.schema import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from innerloop.evaluate.verify import Verifier
@@ -61,14 +61,13 @@ class Rewarding:
             log_metric("form", math.fsum(rollout.form for rollout in rollouts) / len(rollouts))
         return [self._reward(rollout) for rollout in rollouts]
 
-    def audit(self, questions: Sequence[Question], reasoning: Mapping[str, Trajectory]) -> dict[str, float]:
+    def audit(self, questions: Sequence[Question]) -> dict[str, float]:
         """The mean rewards of made-up rollouts of the first questions; `InputError` where right does not earn most."""
         made: list[Case] = []
         for i, question in enumerate(questions[:_AUDITED]):
             others = [other.answer for other in questions if other.answer != question.answer]
             wrong = others[i % len(others)] if others else f"{question.answer}1"
-            known = reasoning.get(question.id)
-            text = known.text if known is not None else question.solution or "Let us see. There are two steps to it."
+            text = question.solution or "Let us see. There are two steps to it."
             made += cases(question.id, question.answer, wrong, text, self._speaker.suffix)
 
         def earned(found: Sequence[Case]) -> list[float | None]:

@@ -19,6 +19,7 @@ from innerloop.verbs.shared import (
     at_least,
     configuration,
     free_fields,
+    missing_questions,
     out_folder,
     write_questions,
 )
@@ -99,7 +100,7 @@ def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> Train
             run.record_model(loaded.describe())
             made, dropped = _rows(settings, loaded, questions, given)
             rows = len(made)
-            write_questions(run, [q for q in questions if q.id not in run.done("questions")])
+            write_questions(run, missing_questions(run, questions))
             run.note("rows", rows)
             run.note("dropped", dropped)
             from innerloop.outer.sft import sft_trainer

@@ -22,7 +22,7 @@ def watcher(settings: OuterSettings, loaded: LoadedModel) -> Callable[[], dict[s
     questions, given = (
         gather(
             settings.watch,
-            settings.watch_trajectories or ("solutions",),
+            settings.watch_trajectories,
             limit=settings.watch_limit,
             seed=settings.seed,
         )
