@@ -69,10 +69,13 @@ class Deadline(TrainerCallback):
 
 
 class Watch(TrainerCallback):
-    """Measures held-out questions before the first step, at every ``every``-th one and at the end."""
+    """Measures held-out questions before the first step, at every ``every``-th one and at the end.
+
+    Without a ``measure`` it does nothing. A loop that is not transformers' calls ``look`` itself.
+    """
 
     def __init__(
-        self, measure: Callable[[], Mapping[str, float]], every: int, keep: Callable[[Step], None], clock: Clock
+        self, measure: Callable[[], Mapping[str, float]] | None, every: int, keep: Callable[[Step], None], clock: Clock
     ) -> None:
         self._measure = measure
         self._every = every
@@ -80,26 +83,27 @@ class Watch(TrainerCallback):
         self._clock = clock
         self._latest = -1
 
+    def look(self, step: int, *, last: bool = False) -> None:
+        """Measure, where it is the step's turn and it was not looked at yet; it is always the turn of the ``last``."""
+        if self._measure is None or step == self._latest or not (last or step % self._every == 0):
+            return
+        self._latest = step
+        with self._clock.stopped():
+            found = {name: value for name, value in self._measure().items() if not math.isnan(value)}
+        self._keep(Step.of("watch", step, self._clock.seconds, found))
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Before the first step, unless the run goes on."""
         if state.global_step == 0:
-            self._look(state)
+            self.look(0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Every so many steps."""
-        if state.global_step % self._every == 0:
-            self._look(state)
+        self.look(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Where the last step was not looked at."""
-        if self._latest != state.global_step:
-            self._look(state)
-
-    def _look(self, state: Any) -> None:
-        self._latest = state.global_step
-        with self._clock.stopped():
-            found = {name: value for name, value in self._measure().items() if not math.isnan(value)}
-        self._keep(Step.of("watch", state.global_step, self._clock.seconds, found))
+        self.look(state.global_step, last=True)
 
 
 class Flat(TrainerCallback):

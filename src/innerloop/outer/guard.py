@@ -1,33 +1,45 @@
-"""Stopping where going on would only spoil weights: a loss that is no number."""
+"""Stopping where going on would only spoil weights: a loss or a gradient that is no number."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
-class NotFiniteError(RuntimeError):
-    """The loss of a step is NaN or infinite."""
+class DivergedError(ArithmeticError):
+    """A loss or the gradient of a step is no number any more. No step was made with it."""
 
 
 class Guarded:
     """Mixed into a transformers trainer: a step whose loss is no number ends the training before it is applied."""
 
     state: Any
+    _names: list[str]  # of the questions of the step at hand
 
     def training_step(
         self, model: Any, inputs: dict[str, Any] | list[dict[str, Any]], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """One part of a step; raises `NotFiniteError` with the step and the questions of the batch."""
-        names = inputs["question_ids"] if isinstance(inputs, dict) else [row["question_id"] for row in inputs]
+        """One part of a step; raises `DivergedError` with the step and the questions of the batch."""
+        self._names = inputs["question_ids"] if isinstance(inputs, dict) else [row["question_id"] for row in inputs]
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
-        if not torch.isfinite(loss).all():
-            raise NotFiniteError(
-                f"the loss of step {self.state.global_step + 1} is {loss.item():g} on the questions {_some(names)}; "
+        self._require(loss.item(), "loss")
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The trainer asks for it behind the last part of a step, before the step is made."""
+        found = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
+        self._require(float(found), "gradient")
+        return found
+
+    def _require(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the {what} of step {self.state.global_step + 1} is {value:g} on the questions {_some(self._names)}; "
                 "the last checkpoint is kept: lower --learning-rate, use --dtype float32, or look at these rows"
             )
-        return loss
 
 
 def _some(names: list[str]) -> str:

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from innerloop.errors import InputError
+from innerloop.outer.guard import DivergedError
 from innerloop.outer.meta.checkpoint import MetaState, load, save
 from innerloop.outer.meta.fomaml import Fomaml
 from innerloop.outer.meta.settings import MetaSettings
 from innerloop.outer.meta.task import Task, Tasks
-from innerloop.outer.meta.train import DivergedError, Metrics, meta_train
+from innerloop.outer.meta.train import Metrics, meta_train
 
 SHORT = MetaSettings(algorithm="fomaml", inner_rate=0.1, inner_steps=2, learning_rate=0.05, steps=6, tasks=3)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
+from innerloop.outer.guard import DivergedError
 from innerloop.outer.meta.algorithm import choose_algorithm, choose_combination
 from innerloop.outer.meta.checkpoint import MetaState, optimizer_tensors, restore_optimizer, restore_weights
 from innerloop.outer.meta.combine import Gradients
@@ -29,10 +30,6 @@ from innerloop.outer.meta.settings import MetaSettings
 from innerloop.outer.meta.task import Loss, Task, TaskSource
 
 _MAY_DIFFER = ("steps", "budget_tokens", "budget_flops")  # in a run that goes on
-
-
-class DivergedError(ArithmeticError):
-    """A loss or the gradient is no number any more. The weights are those of the last good step."""
 
 
 @dataclass(frozen=True, kw_only=True)

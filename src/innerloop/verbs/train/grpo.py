@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
@@ -10,27 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
 from innerloop.schema import Question
-from innerloop.store import Run
 from innerloop.verbs.engine_settings import more_than_zero
-from innerloop.verbs.shared import (
-    QUESTION_SOURCES,
-    about,
-    at_least,
-    configuration,
-    free_fields,
-    missing_questions,
-    out_folder,
-    write_questions,
-)
+from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
-from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.opening import opening
+from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
     from innerloop.verbs.train.rewarding import Rewarding
-
-log = logging.getLogger("innerloop")
 
 _PATIENCE = 20  # steps in which some group must have two different rewards
 
@@ -93,37 +81,29 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
     from innerloop.outer.support import passes
     from innerloop.questions import load
 
-    out = out_folder("train-grpo", settings)
     questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
-    with Run.start(out, "train grpo", configuration(settings), command=command, free=free_fields(settings)) as run:
-        from innerloop.verbs.train.saved import finished
-        from innerloop.verbs.train.training import train_with
-
-        before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
-        order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]
-        rows = len(order)
-        if finished(run):
-            log.info("nothing to do: %s holds the trained model", out)
-        else:
+    with opening("grpo", settings, questions, command) as opened:
+        if not opened.finished:
             from innerloop.evaluate.verify import DELIMITERS, Verifier
             from innerloop.outer.callbacks import Flat
+            from innerloop.verbs.train.training import train_with
 
-            loaded = settings.load_to_train()
-            run.record_model(loaded.describe())
+            loaded = opened.load()
+            order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]
             with Verifier(delimiters=(*DELIMITERS, (loaded.think_start, loaded.think_end))) as verifier:
                 rewarding = _rewarding(settings, loaded, verifier, questions)
-                run.note("audit", rewarding.audit(questions))
-                write_questions(run, missing_questions(run, questions))
+                opened.run.note("audit", rewarding.audit(questions))
+                opened.keep(rows=len(order))
                 train_with(
                     settings,
-                    run,
+                    opened.run,
                     loaded,
-                    rows=rows * settings.group // settings.batch_size * settings.batch_size,  # whole steps
+                    rows=len(order) * settings.group // settings.batch_size * settings.batch_size,  # whole steps
                     make=lambda arguments, lora, callbacks: _trainer(
                         settings, loaded, questions, order, rewarding, arguments, lora, [*callbacks, Flat(_PATIENCE)]
                     ),
                 )
-        return result_of(run, "grpo", questions=len(questions), rows=rows, dropped=0, before=before)
+        return opened.result()
 
 
 def _rewarding(settings: GrpoSettings, loaded: LoadedModel, verifier: Any, questions: Sequence[Question]) -> Rewarding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
@@ -13,18 +12,10 @@ from cyclopts import Parameter
 from innerloop.errors import InputError
 from innerloop.schema import Question, Step, Trajectory
 from innerloop.store import Run
-from innerloop.verbs.shared import (
-    QUESTION_SOURCES,
-    about,
-    at_least,
-    configuration,
-    free_fields,
-    missing_questions,
-    out_folder,
-    write_questions,
-)
+from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
-from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.opening import opening
+from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import OuterSettings
 
 if TYPE_CHECKING:
@@ -32,8 +23,6 @@ if TYPE_CHECKING:
     from innerloop.outer.meta.sampler import Record
     from innerloop.outer.meta.settings import MetaSettings as Algorithm
     from innerloop.outer.meta.train import Metrics
-
-log = logging.getLogger("innerloop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,23 +98,15 @@ def meta(settings: MetaSettings, *, command: Sequence[str] | None = None) -> Tra
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
-    out = out_folder("train-meta", settings)
     families = _families(settings)
     questions = [question for own, _ in families.values() for question in own]
-    with Run.start(out, "train meta", configuration(settings), command=command, free=free_fields(settings)) as run:
-        from innerloop.verbs.train.saved import finished
-
-        before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
-        if finished(run):
-            log.info("nothing to do: %s holds the trained model", out)
-        else:
-            loaded = settings.load_to_train()
-            run.record_model(loaded.describe())
+    with opening("meta", settings, questions, command) as opened:
+        if not opened.finished:
+            loaded = opened.load()
             records = [record for name, own in families.items() for record in _records(loaded, name, *own)]
-            write_questions(run, missing_questions(run, questions))
-            _train(settings, run, loaded, records)
-        rows = sum(len(given) for _, given in families.values())
-        return result_of(run, "meta", questions=len(questions), rows=rows, dropped=0, before=before)
+            opened.keep(rows=sum(len(given) for _, given in families.values()))
+            _train(settings, opened.run, loaded, records)
+        return opened.result()
 
 
 def _families(settings: MetaSettings) -> dict[str, tuple[list[Question], list[Trajectory]]]:
@@ -167,14 +148,13 @@ def _records(
 
 
 def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Sequence[Record]) -> None:
-    from innerloop.outer.callbacks import Clock
+    from innerloop.outer.callbacks import Clock, Watch
     from innerloop.outer.meta import checkpoint
     from innerloop.outer.meta.choosing import Choosing
     from innerloop.outer.meta.language import LanguageLoss
     from innerloop.outer.meta.sampler import Shape, TaskSampler
     from innerloop.outer.meta.train import MetaTraining, meta_train
-    from innerloop.progress import progress
-    from innerloop.verbs.shards import Shards
+    from innerloop.verbs.train.recording import recording
     from innerloop.verbs.train.saved import lora_config, save_model
     from innerloop.verbs.train.watching import watcher
 
@@ -192,29 +172,21 @@ def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Seque
     file = run.path / "checkpoints" / "meta.safetensors"
     resume = checkpoint.load(file) if file.is_file() else None
     clock = Clock(resume.values["seconds"] if resume is not None else 0.0)
-    measure = watcher(settings, loaded)
-    with progress("meta-training", plan.steps, "steps") as shown, Shards(run, "steps", Step) as shards:
-
-        def look(step: int) -> None:
-            if measure is not None:
-                with clock.stopped():
-                    shards.add(Step.of("watch", step, clock.seconds, measure()))
+    with recording(run, plan.steps, "meta-training") as kept:
+        watch = Watch(watcher(settings, loaded), settings.watch_every, kept.add, clock)
 
         def on_step(training: MetaTraining, metrics: Metrics) -> None:
-            shards.add(Step.of("train", metrics.step, clock.seconds, _numbers(metrics)))
-            if metrics.step % settings.watch_every == 0:
-                look(metrics.step)
+            kept.add(Step.of("train", metrics.step, clock.seconds, _numbers(metrics)))
+            watch.look(metrics.step)
             if metrics.step % settings.save_every == 0:
-                shards.flush()
+                kept.flush()
                 state = training.state()
                 checkpoint.save(checkpoint.MetaState(state.tensors, state.values | {"seconds": clock.seconds}), file)
-            shown.advance(metrics.step - shown.done, f"query loss {metrics.query_loss:.3g}")
 
         if resume is None:
-            look(0)
+            watch.look(0)
         result = meta_train(model, loss, tasks, plan, resume=resume, on_step=on_step)
-        if result.steps % settings.watch_every:
-            look(result.steps)
+        watch.look(result.steps, last=True)
     run.note("stopped", result.stopped)
     save_model(settings, run, model, loaded)
 

@@ -12,19 +12,10 @@ from cyclopts import Parameter
 
 from innerloop.errors import InputError
 from innerloop.schema import Question, Trajectory
-from innerloop.store import Run
-from innerloop.verbs.shared import (
-    QUESTION_SOURCES,
-    about,
-    at_least,
-    configuration,
-    free_fields,
-    missing_questions,
-    out_folder,
-    write_questions,
-)
+from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
-from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.opening import opening
+from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -85,36 +76,25 @@ def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> Train
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
-    out = out_folder("train-sft", settings)
-    questions, given = _support(settings)
-    with Run.start(out, "train sft", configuration(settings), command=command, free=free_fields(settings)) as run:
-        from innerloop.verbs.train.saved import finished
-        from innerloop.verbs.train.training import train_with
-
-        before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
-        if finished(run):
-            log.info("nothing to do: %s holds the trained model", out)
-            rows, dropped = run.noted("rows"), run.noted("dropped")
-        else:
-            loaded = settings.load_to_train()
-            run.record_model(loaded.describe())
-            made, dropped = _rows(settings, loaded, questions, given)
-            rows = len(made)
-            write_questions(run, missing_questions(run, questions))
-            run.note("rows", rows)
-            run.note("dropped", dropped)
+    questions, sets = _support(settings)
+    with opening("sft", settings, questions, command) as opened:
+        if not opened.finished:
+            loaded = opened.load()
+            made, dropped = _rows(settings, loaded, questions, sets)
+            opened.keep(rows=len(made), dropped=dropped)
             from innerloop.outer.sft import sft_trainer
+            from innerloop.verbs.train.training import train_with
 
             train_with(
                 settings,
-                run,
+                opened.run,
                 loaded,
-                rows=rows,
+                rows=len(made),
                 make=lambda arguments, lora, callbacks: sft_trainer(
                     loaded.model, loaded.tokenizer, made, arguments, lora=lora, callbacks=callbacks
                 ),
             )
-        return result_of(run, "sft", questions=len(questions), rows=rows, dropped=dropped, before=before)
+        return opened.result()
 
 
 def _support(settings: SftSettings) -> tuple[list[Question], dict[str, tuple[Trajectory | None, ...]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
-from innerloop.progress import progress
-from innerloop.schema import Step
 from innerloop.store import Run
-from innerloop.verbs.shards import Shards
+from innerloop.verbs.train.recording import recording
 from innerloop.verbs.train.saved import lora_config, save_model
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.watching import watcher
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
-
-log = logging.getLogger("innerloop")
 
 Make = Callable[[dict[str, Any], Any, Sequence[Any]], Any]  # arguments, LoRA configuration, callbacks → trainer
 
@@ -37,22 +32,14 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
     steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
     if not steps:
         raise InputError("nothing to train on: no rows are left")
-    measure = watcher(settings, loaded)
-    with progress("training", steps, "steps") as shown, Shards(run, "steps", Step) as shards:
-
-        def keep(step: Step) -> None:
-            shards.add(step)
-            numbers = dict(step.metrics)
-            if step.kind == "train":
-                shown.advance(step.step - shown.done, f"loss {numbers['loss']:.3g}")
-            else:
-                log.info("step %d: %s", step.step, _said(numbers))
-
-        callbacks = [Record(keep, clock), Whole(clock, shards.flush)]
+    with recording(run, steps) as records:
+        callbacks = [
+            Record(records.add, clock),
+            Whole(clock, records.flush),
+            Watch(watcher(settings, loaded), settings.watch_every, records.add, clock),
+        ]
         if settings.minutes is not None:
             callbacks.append(Deadline(settings.minutes, clock))
-        if measure is not None:
-            callbacks.append(Watch(measure, settings.watch_every, keep, clock))
         trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
         _quieten(trainer)
         with quiet_bars():
@@ -104,7 +91,3 @@ def _quieten(trainer: Any) -> None:
 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-
-
-def _said(numbers: dict[str, float]) -> str:
-    return ", ".join(f"{name.removeprefix('watch_')} {value:.3g}" for name, value in numbers.items())

@@ -1,0 +1,72 @@
+"""How every recipe's run begins and ends: the run folder, the model, what is kept of the data, the result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from innerloop.schema import Question
+from innerloop.store import Run
+from innerloop.verbs.shared import configuration, free_fields, missing_questions, out_folder, write_questions
+from innerloop.verbs.train.result import TrainResult, result_of
+from innerloop.verbs.train.saved import finished
+from innerloop.verbs.train.settings import OuterSettings
+
+if TYPE_CHECKING:
+    from innerloop.models import LoadedModel
+
+log = logging.getLogger("innerloop")
+
+
+class Opening:
+    """One start of a recipe in its run folder: ``load``, make the rows, ``keep`` the data, train, ``result``.
+
+    Nothing of the data is written before ``keep``, so that unusable input leaves no folder behind.
+    """
+
+    def __init__(self, run: Run, recipe: str, settings: OuterSettings, questions: Sequence[Question]) -> None:
+        self.run = run
+        self.finished = finished(run)
+        self._recipe = recipe
+        self._settings = settings
+        self._questions = questions
+        self._before = max((step.step for step in run.steps() if step.kind == "train"), default=0)
+
+    def load(self) -> LoadedModel:
+        """The model to train. `InputError` where the folder's training began with another one."""
+        loaded = self._settings.load_to_train()
+        self.run.record_model(loaded.describe())
+        return loaded
+
+    def keep(self, *, rows: int, dropped: int = 0) -> None:
+        """Write the questions, and note of how many rows the training is; ``dropped`` others were too long."""
+        write_questions(self.run, missing_questions(self.run, self._questions))
+        self.run.note("rows", rows)
+        self.run.note("dropped", dropped)
+
+    def result(self) -> TrainResult:
+        """Where the trained model is, and how it got there."""
+        return result_of(
+            self.run,
+            self._recipe,
+            questions=len(self._questions),
+            rows=self.run.noted("rows"),
+            dropped=self.run.noted("dropped"),
+            before=self._before,
+        )
+
+
+@contextmanager
+def opening(
+    recipe: str, settings: OuterSettings, questions: Sequence[Question], command: Sequence[str] | None
+) -> Iterator[Opening]:
+    """Hold the run folder of ``train RECIPE`` while the block runs; goes on where there is an earlier start."""
+    out = out_folder(f"train-{recipe}", settings)
+    started = Run.start(out, f"train {recipe}", configuration(settings), command=command, free=free_fields(settings))
+    with started as run:
+        opened = Opening(run, recipe, settings, questions)
+        if opened.finished:
+            log.info("nothing to do: %s holds the trained model", out)
+        yield opened
