@@ -11,8 +11,8 @@ and run once before the clock. Completions differ between engines (other roundin
 counted for each. Prints Markdown: the median, and the range over rounds.
 
 ``generate``: plain ``model.generate`` in static batches of like lengths. ``static`` and ``refill``: engine transformers
-without and with rows that join. ``llamacpp bare`` and ``vllm bare``: the package called directly, with threads or
-``LLM.generate``. ``server``: engine server against llama.cpp's server on loopback.
+without and with rows that join. ``llamacpp bare`` and ``vllm bare``: the package's own interface fed directly, from
+threads or by ``LLMEngine.add_request`` and ``step``. ``server``: engine server against llama.cpp's server on loopback.
 """
 
 from __future__ import annotations
