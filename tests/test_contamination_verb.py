@@ -137,6 +137,31 @@ def test_memory_follows_the_benchmark() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt", "parquet"])
+def test_progress_knows_how_much_there_is(kind: str) -> None:
+    """Counted beforehand, and reached with the last text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from innerloop.verbs.contamination import _placed_texts, amount
+
+    rows = [{"question": f"What is\n{i} plus\n\n{i}?", "other": "so"} for i in range(30)]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), "n.parquet")
+    elif kind == "csv":
+        with Path("n.csv").open("w", newline="") as stream:
+            csv.DictWriter(stream, rows[0].keys()).writeheader()
+            csv.DictWriter(stream, rows[0].keys()).writerows(rows)
+    elif kind == "txt":
+        Path("n.txt").write_text("\n".join(row["question"] for row in rows))
+    else:
+        Path("n.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    places = [place for place, _, _ in _placed_texts(f"n.{kind}")]
+    assert places == sorted(places)
+    assert places[-1] == amount(f"n.{kind}") is not None
+    assert amount("gym:gcd?size=3") is None
+
+
 def test_gsm8k_itself(cli: Cli, data_dir: Path) -> None:
     """The known state of these files: nothing of the test stands in the training split."""
     ran = cli(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,12 +89,12 @@ def contamination(
         groups.setdefault(benchmarks.get(question.id, "questions"), {})[question.id] = question.question
     indexes = {name: Index(own, ngram=ngram) for name, own in groups.items()}
     texts = 0
-    with progress("reading training data", None, "texts") as shown:
-        for where, text in training_texts(training):
+    with progress("reading training data", amount(training), "lines or rows") as shown:
+        for place, where, text in _placed_texts(training):
             for index in indexes.values():
                 index.meet(text, where)
             texts += 1
-            shown.advance(1)
+            shown.advance(place - shown.done, f"{texts} texts")
     if not texts:
         raise InputError(f"{training}: holds no texts; check the file")
     rows = [_summary(name, index) for name, index in indexes.items()]
@@ -111,8 +111,32 @@ def training_texts(source: str) -> Iterator[tuple[str, str]]:
     JSONL, CSV, Parquet, JSON (all texts of a row, however deep, each by itself), plain text (paragraphs), and all other
     sources of questions (question and worked solution).
     """
-    path = Path(source).expanduser()
-    kind = path.suffix.lower() if path.exists() or "@" not in source else ""  # NAME@FILE is no file
+    return ((where, text) for _, where, text in _placed_texts(source))
+
+
+def amount(source: str) -> int | None:
+    """How many lines or rows there are to read, where counting them is quick: of local files but JSON."""
+    path, kind = _file(source)
+    if kind == ".parquet" and path.is_file():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except (pa.ArrowException, OSError):  # who reads it will say what is wrong
+            return None
+    if kind not in (*TEXT, ".csv", ".jsonl") or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        count, last = 0, b"\n"
+        while piece := stream.read(1 << 20):
+            count, last = count + piece.count(b"\n"), piece[-1:]
+    return count + (last != b"\n")
+
+
+def _placed_texts(source: str) -> Iterator[tuple[int, str, str]]:
+    """`training_texts`, each behind the number of lines or rows read until then, as `amount` counts them."""
+    path, kind = _file(source)
     if kind in TEXT:
         yield from _paragraphs(path)
     elif kind == ".csv":
@@ -120,20 +144,30 @@ def training_texts(source: str) -> Iterator[tuple[str, str]]:
     elif kind in (".jsonl", ".json", ".parquet"):
         from innerloop.questions import files
 
-        for where, row in files.rows(path):
-            yield from _texts(row, where)
+        yield from _numbered(files.rows(path))
     elif source.startswith("hf:"):
         from innerloop.questions import hub
 
-        for where, row in hub.rows(*hub.parse(source)):
-            yield from _texts(row, where)
+        yield from _numbered(hub.rows(*hub.parse(source)))
     else:
         from innerloop.questions import load
 
-        for question in load(source):
-            yield f"{question.id}: question", question.question
+        for number, question in enumerate(load(source), start=1):
+            yield number, f"{question.id}: question", question.question
             if question.solution:
-                yield f"{question.id}: solution", question.solution
+                yield number, f"{question.id}: solution", question.solution
+
+
+def _file(source: str) -> tuple[Path, str]:
+    """The source as a file, and which kind of file it is; none for NAME@FILE and other sources of questions."""
+    path = Path(source).expanduser()
+    return path, path.suffix.lower() if path.exists() or "@" not in source else ""
+
+
+def _numbered(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[int, str, str]]:
+    for number, (where, row) in enumerate(rows, start=1):
+        for place, text in _texts(row, where):
+            yield number, place, text
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
@@ -149,18 +183,20 @@ def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
             waiting += [(f"{name}[{i}]", part) for i, part in reversed(list(enumerate(own)))]
 
 
-def _csv(path: Path) -> Iterator[tuple[str, str]]:
+def _csv(path: Path) -> Iterator[tuple[int, str, str]]:
     """Row by row: training files may be larger than memory."""
     with _open(path) as stream:
         reader = csv.DictReader(stream)
         try:
             for row in reader:
-                yield from _texts({key: value for key, value in row.items() if key}, f"{path}, line {reader.line_num}")
+                named = {key: value for key, value in row.items() if key}
+                for where, text in _texts(named, f"{path}, line {reader.line_num}"):
+                    yield reader.line_num, where, text
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: not CSV in UTF-8 ({error}); repair it") from error
 
 
-def _paragraphs(path: Path) -> Iterator[tuple[str, str]]:
+def _paragraphs(path: Path) -> Iterator[tuple[int, str, str]]:
     lines: list[str] = []
     first = number = 1
     with _open(path) as stream:
@@ -171,12 +207,12 @@ def _paragraphs(path: Path) -> Iterator[tuple[str, str]]:
                         first = number
                     lines.append(line)
                 if lines and (not line.strip() or len(lines) == _PARAGRAPH):
-                    yield f"{path}, line {first}", "".join(lines)
+                    yield number, f"{path}, line {first}", "".join(lines)
                     lines = []
         except UnicodeDecodeError as error:
             raise InputError(f"{path}, near line {number + 1}: not UTF-8 text; save the file as UTF-8") from error
     if lines:
-        yield f"{path}, line {first}", "".join(lines)
+        yield number, f"{path}, line {first}", "".join(lines)
 
 
 def _open(path: Path) -> io.TextIOWrapper:
