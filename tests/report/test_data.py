@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -26,6 +27,13 @@ from innerloop.testing.runs import KINDS, MODEL, curve, made_up
 MakeRun = Callable[..., Path]
 
 
+def text_of(blocks: dict[str, Any], i: int) -> dict[str, Any]:
+    """What the reader shows of trajectory i, found as the page's script finds it."""
+    first = max(number for number in blocks["data-index"]["texts"] if number <= i)
+    found: dict[str, Any] = blocks[f"data-t{first}"][i - first]
+    return found
+
+
 def test_blocks_hold_what_the_run_holds(make_run: MakeRun) -> None:
     asked, told, measured = made_up(questions=3, tokens=20)
     blocks = collect(make_run(asked, told, measured)).blocks
@@ -34,7 +42,7 @@ def test_blocks_hold_what_the_run_holds(make_run: MakeRun) -> None:
     curve_by_id = {one.trajectory_id: one for one in measured}
     text_by_id = {trajectory.id: trajectory.text for trajectory in told}
     for i, row in enumerate(index["rows"]):
-        block, exact = blocks[f"data-t{i}"], curve_by_id[row["id"]]
+        block, exact = text_of(blocks, i), curve_by_id[row["id"]]
         assert "".join(block["curve"]["tokens"]) + block["rest"] == text_by_id[row["id"]]
         assert block["curve"]["loss"] == pytest.approx(exact.loss, abs=1e-5)
         assert block["curve"]["position"] is None  # 0, 1, 2, …
@@ -109,13 +117,27 @@ def test_missing_verdicts_are_neither_right_nor_wrong(make_run: MakeRun) -> None
     assert (row["truncated"], row["failed"], row["tokens"]) == (1, 0, 6)
 
 
+def test_short_texts_share_a_block_and_long_ones_do_not(make_run: MakeRun) -> None:
+    asked, told, _ = made_up(questions=40, tokens=10)
+    told = [dataclasses.replace(t, text=f"{i} " + "x" * (10_000 if i % 7 else 200_000)) for i, t in enumerate(told)]
+    blocks = collect(make_run(asked, told)).blocks
+    sizes = [len(blocks[f"data-t{first}"]) for first in blocks["data-index"]["texts"]]
+    assert sum(sizes) == len(told) == 200
+    assert sum(name.startswith("data-t") for name in blocks) - ("data-table" in blocks) == len(sizes) < 100
+    longest = max(sum(len(one["rest"]) for one in blocks[f"data-t{i}"]) for i in blocks["data-index"]["texts"])
+    assert longest < 65_536 + 200_010, "one more text at most behind the limit"
+    text = {trajectory.id: trajectory.text for trajectory in told}
+    for i, row in enumerate(blocks["data-index"]["rows"]):
+        assert text_of(blocks, i)["rest"] == text[row["id"]]
+
+
 def test_without_curves_there_is_no_chart_but_a_table(make_run: MakeRun) -> None:
     asked, told, _ = made_up(questions=2, tokens=5)
     data = collect(make_run(asked, told))
     assert [section.key for section in data.shown] == ["headline", "table", "reader"]
     assert data.sections["headline"]["groups"] == []
-    assert data.blocks["data-t0"]["rest"] == told[0].text
-    assert "curve" not in data.blocks["data-t0"]
+    assert text_of(data.blocks, 0)["rest"] == told[0].text
+    assert "curve" not in text_of(data.blocks, 0)
 
 
 def test_an_empty_run_has_a_page(make_run: MakeRun) -> None:
@@ -156,7 +178,7 @@ def test_positions_between_measurements_are_kept(make_run: MakeRun) -> None:
         loss=(3.0, math.inf, 1.0),
         answer_tokens=1,
     )
-    block = collect(make_run([question], [told], [measured])).blocks["data-t0"]
+    block = collect(make_run([question], [told], [measured])).blocks["data-t0"][0]
     assert tuple(block["curve"]["position"]) == (0, 2, 4)
     assert block["curve"]["loss"] == [3.0, None, 1.0]  # an infinite loss is no number in JSON
     assert block["rest"] == " five"
@@ -173,7 +195,7 @@ def test_beliefs_are_probabilities_of_whole_answers(make_run: MakeRun) -> None:
         candidate_tokens=(1, 2),
         candidate_losses=((2.0, 1.0), (1.0, 1.0)),
     )
-    beliefs = collect(make_run([question], [told], [measured])).blocks["data-t0"]["curve"]["beliefs"]
+    beliefs = collect(make_run([question], [told], [measured])).blocks["data-t0"][0]["curve"]["beliefs"]
     assert beliefs[0] == pytest.approx([0.5, 0.5])  # e⁻² each
     assert beliefs[1] == pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))], abs=1e-4)
 

@@ -137,7 +137,7 @@ def test_hostile_text_stays_text(make_run: MakeRun) -> None:
     assert [a for tag, a in read.tags if tag == "script" and a.get("type") is None] == [{}]
     assert "\x00" not in html
     assert "{{7*7}}" in "".join(read.text)  # the command and the title, not evaluated
-    block = json.loads(read.blocks["data-t0"])
+    (block,) = json.loads(read.blocks["data-t0"])
     assert "".join(block["curve"]["tokens"]) == HOSTILE
     assert not any(name.startswith("on") for _, attributes in read.tags for name in attributes)
 

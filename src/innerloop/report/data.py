@@ -15,7 +15,7 @@ from innerloop.report.curves import curves
 from innerloop.report.facts import facts, probed_model
 from innerloop.report.headline import headline
 from innerloop.report.landscapes import landscape_blocks, landscapes
-from innerloop.report.reading import index, reader_block
+from innerloop.report.reading import index, text_blocks
 from innerloop.report.scores import score_blocks, scores
 from innerloop.report.updates import update_blocks, updates
 from innerloop.report.view import View, view
@@ -38,8 +38,8 @@ class PageData:
     """What a page is rendered from.
 
     ``sections`` holds the data of each section shown, by key. ``blocks`` are the JSON blocks for the scripts by HTML
-    id: ``data-index``, ``data-KEY`` per section, and one per thing that can be opened, parsed when it is:
-    ``data-t0``, … for trajectories, ``data-u0``, … for their updates, ``data-l0``, … for landscapes.
+    id: ``data-index``, ``data-KEY`` per section, and those that are parsed when something in them is opened:
+    ``data-t0``, … a few trajectories each, ``data-u0``, … for their updates, ``data-l0``, … for landscapes.
     """
 
     facts: dict[str, Any]
@@ -69,11 +69,11 @@ def collect(run: Path) -> PageData:
     seen = view(run)
     built = {section.key: section.build(seen) for section in SECTIONS}
     sections = {key: data for key, data in built.items() if data is not None}
-    model = probed_model(seen).get("name")
+    texts = text_blocks(seen, probed_model(seen).get("name"))
     blocks = {
-        "data-index": {"format": FORMAT, **index(seen)},
+        "data-index": {"format": FORMAT, **index(seen), "texts": list(texts)},
         **{f"data-{key}": data for key, data in sections.items() if data},
-        **{f"data-t{i}": reader_block(entry, model) for i, entry in enumerate(seen.entries)},
+        **{f"data-t{first}": entries for first, entries in texts.items()},
         **{name: value for section in SECTIONS for name, value in section.blocks(seen).items()},
     }
     return PageData(

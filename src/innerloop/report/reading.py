@@ -1,6 +1,7 @@
-"""The trajectories themselves: one light row each for the table, and one block each for the reader.
+"""The trajectories themselves: one light row each for the table, and blocks of them for the reader.
 
-The page parses a reader block only when its trajectory is opened, so its size does not cost time at the start.
+The page parses a block only when one of its trajectories is opened, so its size does not cost time at the start. Tens
+of thousands of blocks would: a browser makes an element of each. So short trajectories share one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from innerloop.report.view import Entry, View, rounded
 from innerloop.schema import Source
 
 _LOSS_DIGITS = 5  # the losses are float32, exact to about 1e-4
+_BLOCK = 1 << 16  # characters of a block, about: parsed in a millisecond
+_POINT = 16  # characters that a measured position takes, about
 
 
 def index(view: View) -> dict[str, Any]:
@@ -38,7 +41,20 @@ def index(view: View) -> dict[str, Any]:
     }
 
 
-def reader_block(entry: Entry, probed_model: str | None) -> dict[str, Any]:
+def text_blocks(view: View, probed_model: str | None) -> dict[int, list[dict[str, Any]]]:
+    """What the reader shows of every trajectory (`reader_entry`), in blocks by the number of their first one."""
+    blocks: dict[int, list[dict[str, Any]]] = {}
+    size = _BLOCK
+    for i, entry in enumerate(view.entries):
+        if size >= _BLOCK:
+            size, block = 0, blocks.setdefault(i, [])
+        block.append(reader_entry(entry, probed_model))
+        points = len(entry.curve.position) if entry.curve else 0
+        size += len(entry.trajectory.text) + len(entry.trajectory.final or "") + _POINT * points
+    return blocks
+
+
+def reader_entry(entry: Entry, probed_model: str | None) -> dict[str, Any]:
     """All that the reader shows of one trajectory.
 
     ``tokens`` and ``loss`` run over the measured positions (``position`` is None where these are 0, 1, 2, …);

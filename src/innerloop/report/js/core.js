@@ -10,6 +10,14 @@ function block(id) {
 
 const index = block("data-index");
 
+/** What can be read of trajectory number i; the block that holds it was kept, or is parsed now. */
+const texts = { first: null, entries: [] };
+function textOf(i) {
+  const first = index.texts.findLast((number) => number <= i);
+  if (texts.first !== first) Object.assign(texts, { first, entries: block(`data-t${first}`) });
+  return texts.entries[i - first];
+}
+
 // Sections: each script registers what brings its part to life; main.js starts those that the page has.
 const sections = [];
 function section(key, start) {
@@ -69,6 +77,12 @@ const MARKS = { circle: "M9 5a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", square: "M9 1h8v8h-
 function swatch(kind, symbol = null) {
   const mark = symbol ? [svg("path", { d: MARKS[symbol] })] : [];
   return svg("svg", { class: `swatch kind-${kind}`, width: 26, height: 10, "aria-hidden": "true" }, svg("line", { x1: 1, y1: 5, x2: 25, y2: 5 }), ...mark);
+}
+
+/** A function that works out its value when it is first asked for it. */
+function once(make) {
+  let made;
+  return () => (made ??= make());
 }
 
 const defined = (value) => value !== null && value !== undefined;

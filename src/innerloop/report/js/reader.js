@@ -217,7 +217,7 @@ section("reader", () => {
   function open(i) {
     const row = index.rows[i];
     const question = index.questions[row.question];
-    current = block(`data-t${i}`);
+    current = textOf(i);
     popover.hide();
     title(row, question);
     aside(row, question);

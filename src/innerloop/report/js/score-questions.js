@@ -76,12 +76,12 @@ function startQuestions(data) {
   }
 
   let asked = choices();
-  const haystack = questions.map((row) => `${row.id}\n${row.question}`.toLowerCase());
+  const haystack = once(() => questions.map((row) => `${row.id}\n${row.question}`.toLowerCase()));
 
   function update() {
     const words = byId("scores-text").value.toLowerCase().split(/\s+/).filter(Boolean);
     const { keep } = asked[Number(byId("scores-show").value)] ?? asked[0];
-    const rows = questions.map((_, i) => i).filter((i) => keep(questions[i]) && words.every((word) => haystack[i].includes(word)));
+    const rows = questions.map((_, i) => i).filter((i) => keep(questions[i]) && words.every((word) => haystack()[i].includes(word)));
     byId("scores-count").textContent = rows.length === questions.length ? `${rows.length} questions` : `${rows.length} of ${questions.length} questions`;
     grid.filter(rows);
   }
@@ -175,7 +175,7 @@ function startQuestions(data) {
   /** One sample: verdict, answer, length, how it ended, why; its text, as far as it is asked for. */
   function card(number, at) {
     const row = index.rows[number];
-    const sample = block(`data-t${number}`);
+    const sample = textOf(number);
     const disputed = data.disagreements.find((one) => one.sample === number);
     const badge = disputed ? [el("span", { class: "badge some" }, `recorded as ${disputed.recorded}`)] : [];
     const facts = [verdict(row.outcome), ...badge, ...(defined(sample.answer) ? [el("span", {}, "answer ", el("b", {}, sample.answer))] : [])];

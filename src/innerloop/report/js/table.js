@@ -30,7 +30,7 @@ section("table", () => {
     { key: "outcome", label: "verdict", name: (value) => value ?? "not judged" },
     { key: "mode", label: "mode" },
   ].filter(({ key }) => several(key));
-  const haystack = index.rows.map((row) => `${row.id}\n${questionOf(row).id}\n${questionOf(row).question}`.toLowerCase());
+  const haystack = once(() => index.rows.map((row) => `${row.id}\n${questionOf(row).id}\n${questionOf(row).question}`.toLowerCase()));
 
   /** A curve in the size of a word, all on one scale (a tenth of the peaks may be cut off). */
   const tops = index.rows.filter((row) => row.spark).map((row) => Math.max(...row.spark.filter(defined), 0)).sort((a, b) => a - b);
@@ -53,7 +53,7 @@ section("table", () => {
   function chosen() {
     const words = byId("table-text").value.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = [...document.querySelectorAll("[data-filter]")].filter((choice) => choice.value).map((choice) => [choice.dataset.filter, JSON.parse(choice.value)]);
-    const keep = (i) => words.every((word) => haystack[i].includes(word)) && wanted.every(([key, value]) => (index.rows[i][key] ?? null) === value);
+    const keep = (i) => words.every((word) => haystack()[i].includes(word)) && wanted.every(([key, value]) => (index.rows[i][key] ?? null) === value);
     return index.rows.map((_, i) => i).filter(keep);
   }
 
