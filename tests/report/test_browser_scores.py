@@ -100,6 +100,29 @@ def test_groups_and_charts(scored: Path, open_page: Open, until: Until) -> None:
     assert "with the undecided" in note
 
 
+def test_within_and_across_domains(tmp_path: Path, open_page: Open) -> None:
+    run = write_evaluation(tmp_path / "R", questions=20, samples=4, configuration={"trained_on": ["algebra"]})
+    tab = open_page(report.write(run))
+    tab.locator("#scores-by").select_option(label="within and across domains")
+    titles = tab.locator("#scores-forest .of").all_inner_texts()
+    assert titles == ["cross domain", "within domain"]
+    found = evaluated(view(run))
+    assert found is not None
+    rows = {(row.value, row.series): row for row in found.rows if row.group == "generalisation"}
+    drawn = tab.locator("#scores-forest tbody tr:not(.of)").all_inner_texts()
+    for text, (side, name) in zip(drawn, [(side, name) for side in titles for name in "AB"], strict=True):
+        cell = next(cell for cell in rows[side, name].cells if cell.measure == section_measure(tab))
+        assert text.split("\t")[-2] == f"{100 * cell.score.mean:.1f}"
+    assert "each counting once" in tab.locator("#scores-forest caption").inner_text()
+    named = tab.locator("#scores-differences tbody th").all_inner_texts()
+    assert [name.partition(", ")[2] for name in named] == ["", "within domain", "cross domain"]
+
+
+def section_measure(tab: Any) -> str:
+    name: str = tab.evaluate("document.querySelector('#scores-measure').selectedOptions[0].textContent")
+    return name
+
+
 def test_disagreements_come_first_and_can_be_asked_for(scored: Path, open_page: Open) -> None:
     tab = open_page(scored)
     gaps = [abs(float(text.replace("−", "-"))) for text in column(tab, "Difference")]

@@ -74,6 +74,25 @@ def test_the_numbers_are_those_of_the_command(tmp_path: Path) -> None:
     ]
 
 
+def test_within_and_across_domains_as_the_command_has_them(tmp_path: Path) -> None:
+    """The page makes the same rows and tests again from the folder, where ``--trained-on`` was asked for."""
+    run = write_evaluation(tmp_path / "R", questions=24, samples=4, configuration={"trained_on": ["algebra", "no"]})
+    found = found_in(run)
+    assert found.trained_on == ("algebra",)
+    assert tuple(found.rows) == tuple(summarise(found.series, found.measures, trained_on=("algebra",)))
+    sides = {row.value for row in found.rows if row.group == "generalisation"}
+    assert sides == {"within domain", "cross domain"}
+    data = section(run)
+    assert "generalisation" in [part["group"] for part in data["groups"]]
+    assert {one["benchmark"] for one in data["differences"]} == {None, *sides}
+    assert any("within domain" in said and "cross domain" in said for said in data["statements"])
+    assert not any("within domain" in said for said in section_without(tmp_path)["statements"])
+
+
+def section_without(tmp_path: Path) -> dict[str, Any]:
+    return section(write_evaluation(tmp_path / "without", questions=24, samples=4))
+
+
 def test_another_reference_is_the_first_series(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.jsonl").write_text(

@@ -7,7 +7,7 @@ computed again from the two, by the same functions as the tables of ``eval``.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,7 @@ class Evaluated:
     seed: int
     verdicts: int | None  # recorded ones that were compared with ours
     disagreements: tuple[Disagreement, ...]
+    trained_on: tuple[str, ...] = ()  # domains; empty where within and across domains were not told apart
 
     def base(self, name: str) -> str:
         """The series whose samples a series is about: itself, or the one that these verdicts were made for."""
@@ -60,12 +61,14 @@ class Evaluated:
     @cached_property
     def rows(self) -> list[Row]:
         """The rows of the tables."""
-        return summarise(self.series, self.measures, seed=self.seed)
+        return summarise(self.series, self.measures, seed=self.seed, trained_on=self.trained_on)
 
     @cached_property
     def differences(self) -> list[Difference]:
         """Every series against the first; none where series were not compared."""
-        return differences(self.own, self.measures, seed=self.seed) if self.compared else []
+        if not self.compared:
+            return []
+        return differences(self.own, self.measures, seed=self.seed, trained_on=self.trained_on)
 
     def series_of(self, trajectory: Trajectory) -> str | None:
         """The series a sample was scored in; None for controls, worked solutions and what was not scored.
@@ -106,9 +109,16 @@ def evaluated(view: View) -> Evaluated | None:
         measures=columns,
         compared=bool(asked.get("compare")) and len(series) > 1,
         seed=int(asked.get("seed") or 0),
+        trained_on=_trained_on(asked.get("trained_on") or (), everything),
         verdicts=stage.get("notes", {}).get("compared"),
         disagreements=tuple(_disagreements(view)) if asked.get("verdicts") == "compare" else (),
     )
+
+
+def _trained_on(domains: Sequence[str], scores: Iterable[Score]) -> tuple[str, ...]:
+    """The domains that were asked for; of a folder put together by hand, those that its questions are of."""
+    there = {score.domain for score in scores}
+    return tuple(domain for domain in domains if domain in there)
 
 
 def _series(scores: Iterable[Score], stage: dict[str, Any]) -> dict[str, list[Score]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from innerloop.evaluate.compare import Difference
-from innerloop.evaluate.summary import Row
+from innerloop.evaluate.generalisation import CROSS, WITHIN
+from innerloop.evaluate.summary import GENERALISATION, Row
 from innerloop.evaluate.tables import headline, interval, p_value
 from innerloop.report.evaluated import Evaluated
 from innerloop.report.statements import signed
@@ -27,6 +28,7 @@ def score_statements(found: Evaluated) -> list[str]:
         said += [_difference(first), *([_others(others)] if others else [])]
     if not said:
         said = [_score(row, shown) for row in rows if row.series in found.own]
+    said += _carried_over(found, shown)
     said += [_agreement(found)] if found.verdicts is not None else []
     said += [_undecided(row) for row in rows if row.undecided]
     said += [_truncated(row) for row in rows if row.truncated and row.series in found.own]
@@ -76,6 +78,27 @@ def _score(row: Row, shown: list[str]) -> str:
     numbers = ", ".join(f"{cell.measure} {interval(cell.score, cell.measure)}" for cell in cells)
     over = f"{row.questions} question{'' if row.questions == 1 else 's'}"
     return f"{row.series}, over {over}: {numbers or 'no sample is decided'} (per cent, 95\u00a0% intervals)."
+
+
+def _carried_over(found: Evaluated, shown: list[str]) -> list[str]:
+    """Within and across the domains that the model was trained on (RaML fig. 7), as numbers without a claim."""
+    said = []
+    for name in found.own:
+        sides = {row.value: row for row in found.rows if row.series == name and row.group == GENERALISATION}
+        numbers = [
+            f"{side} {interval(cell.score, cell.measure)}"
+            for side in (WITHIN, CROSS)
+            for cell in (sides[side].cells if side in sides else ())
+            if cell.measure == _main(shown)
+        ]
+        if numbers:
+            said.append(f"{name}, {_main(shown)}, mean over benchmarks: {', '.join(numbers)} (per cent).")
+    return said
+
+
+def _main(shown: list[str]) -> str:
+    """The measure that sentences are about: the pass with the largest k, else the mean."""
+    return next((name for name in shown if name.startswith("Pass")), shown[0])
 
 
 def _agreement(found: Evaluated) -> str:

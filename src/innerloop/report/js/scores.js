@@ -20,6 +20,8 @@ function tenth(value, plus = false) {
   return fixed(Math.abs(value * 4) % 4 === 1 ? value - 0.01 * Math.sign(value) : value, 1, plus);
 }
 
+const GROUP_NAMES = { all: "all", generalisation: "within and across domains" };
+
 const pValue = (p) => (!defined(p) ? "–" : p < 0.001 ? "< 0.001" : fixed(p, 3));
 
 /** Range and round ticks that hold every value. */
@@ -44,7 +46,7 @@ section("scores", () => {
 
   function choices() {
     byId("scores-measure").append(...data.measures.map(({ name }, i) => el("option", { value: i, selected: name === data.chosen }, name)));
-    byId("scores-by").append(...data.groups.map(({ group }, i) => el("option", { value: i }, i ? `by ${group}` : "all")));
+    byId("scores-by").append(...data.groups.map(({ group }, i) => el("option", { value: i }, GROUP_NAMES[group] ?? `by ${group}`)));
     byId("scores-by-label").hidden = data.groups.length < 2;
     for (const id of ["scores-measure", "scores-by"]) byId(id).addEventListener("change", redraw);
   }
@@ -78,7 +80,8 @@ section("scores", () => {
 
   const rowsOf = (part) => part.rows.map((row) => ({ ...row, cell: row.cells[chosen()] }));
   const ends = (cell) => ["mean", "low", "high", "if_wrong", "if_right"].map((name) => cell[name]).filter(defined).map((value) => unit() * value);
-  const differencesNow = () => data.differences.filter((one) => one.measure === data.measures[chosen()].name && (one.benchmark === null || group().group === "benchmark"));
+  const split = () => (["benchmark", "generalisation"].includes(group().group) ? group().values.map(({ value }) => value) : []);
+  const differencesNow = () => data.differences.filter((one) => one.measure === data.measures[chosen()].name && (one.benchmark === null || split().includes(one.benchmark)));
 
   function forest() {
     const values = group().values.flatMap((part) => rowsOf(part).flatMap(({ cell }) => ends(cell)));
@@ -92,7 +95,9 @@ section("scores", () => {
     const table = byId("scores-forest");
     table.querySelectorAll("tbody, tfoot").forEach((part) => part.remove());
     table.append(...bodies, ruler(axis, 2, 2));
-    table.caption.textContent = `${data.measures[chosen()].name}${grouped ? ` by ${group().group}` : ""}: mean over questions with its 95 % interval.`;
+    const over = group().group === "generalisation" ? "mean over benchmarks, each counting once," : "mean over questions";
+    const how = grouped ? ` ${GROUP_NAMES[group().group] ?? `by ${group().group}`}` : "";
+    table.caption.textContent = `${data.measures[chosen()].name}${how}: ${over} with its 95 % interval.`;
     byId("scores-unit").textContent = share ? "Per cent" : "Tokens";
   }
 
