@@ -75,7 +75,7 @@ FIELDS = {
     "probe": f"{MEASURED} every candidates method memory",
     "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
     "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
-    "report": "run json debug",
+    "report": "run beside json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
 }
 OUTER = (

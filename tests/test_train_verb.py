@@ -163,6 +163,7 @@ def test_wrong_trajectories_are_left_out(cli: Cli, model: Path, questions: Path,
         ({"answer_weight": 0, "trajectory_weight": 0, "form_weight": 0}, "nothing to learn from"),
         ({"learning_rate": 0}, "--learning-rate 0.0: must be more than 0"),
         ({"watch_trajectories": "solutions"}, "say with --watch which questions"),
+        ({"report_to": "aim"}, "--report-to aim: must be tensorboard, wandb or trackio"),
     ],
 )
 def test_bad_input(
@@ -173,6 +174,86 @@ def test_bad_input(
     assert said in ran.err
     assert ran.err.strip().splitlines()[-1].startswith("innerloop: ")
     assert not (tmp_path / "r" / "run.json").exists()
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "trackio"])
+def test_a_tracker_that_is_not_installed(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    monkeypatch.setattr("innerloop.verbs.train.reporting.find_spec", lambda _: None)
+    ran = cli(*arguments(model, questions, tmp_path / "r", report_to=tracker))
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert f"--report-to {tracker}: the package is not installed; pip install {tracker}" in ran.err
+
+
+def test_tensorboard_has_the_steps_and_the_looks(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    """Read back from the event files: the numbers of the run folder, at their steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    watched = {"watch": questions, "watch_limit": 2, "watch_every": 2, "watch_max_tokens": 8}
+    ran = cli(*arguments(model, questions, tmp_path / "r", max_steps=5, report_to="tensorboard", **watched))
+    assert ran.status == 0, ran.err
+    (folder,) = {file.parent for file in (tmp_path / "r").rglob("events.out.tfevents.*")}
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    steps = Run.open(tmp_path / "r").steps()
+    for kind, name, tag in (
+        ("train", "loss", "train/loss"),
+        ("train", "grad_norm", "train/grad_norm"),
+        ("watch", "watch_tokens", "train/watch_tokens"),
+        ("watch", "watch_pass@1", "train/watch_pass@1"),
+    ):
+        told = [(event.step, event.value) for event in events.Scalars(tag)]
+        own = [(step.step, dict(step.metrics)[name]) for step in steps if step.kind == kind]
+        assert [step for step, _ in told] == [step for step, _ in own]
+        assert [value for _, value in told] == pytest.approx([value for _, value in own], rel=1e-5)
+    assert [step.step for step in steps if step.kind == "watch"] == [0, 2, 4, 5]
+
+
+def test_the_page_follows_the_training(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from innerloop.report import page
+    from innerloop.report.data import collect
+    from innerloop.verbs.train import live
+
+    pages: list[tuple[int, str]] = []
+    plain = page.write
+
+    def write(run: Path, *rest: object, **more: object) -> Path:
+        made = plain(run, *rest, **more)  # type: ignore[arg-type]  # passed on
+        shown = collect(run).sections["training"]["runs"][0]["train"]["step"]
+        pages.append((len(shown), made.read_text(encoding="utf-8")))
+        return made
+
+    monkeypatch.setattr(page, "write", write)
+    monkeypatch.setattr(live, "EVERY", 0.0)
+    monkeypatch.setattr(live, "_SHARE", 0)
+    ran = cli(*arguments(model, questions, tmp_path / "r", max_steps=4))
+    assert ran.status == 0, ran.err
+    assert [count for count, _ in pages] == [1, 2, 3, 4, 4]
+    *during, last = [text for _, text in pages]
+    assert all('http-equiv="refresh"' in text and "still running" in text for text in during)
+    assert 'http-equiv="refresh"' not in last
+    assert "still running" not in last
+    assert json.loads(ran.out)["page"] == str(tmp_path / "r" / "report.html")
+    assert cli(*arguments(model, questions, tmp_path / "r", max_steps=4)).status == 0
+    assert len(pages) == 5, "nothing to do, nothing to write"
+
+
+def test_a_page_that_cannot_be_written_does_not_stop_a_training(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from innerloop.errors import InputError
+    from innerloop.report import page
+
+    def write(*_: object, **__: object) -> Path:
+        raise InputError("report.html: no space left")
+
+    monkeypatch.setattr(page, "write", write)
+    ran = cli(*arguments(model, questions, tmp_path / "r", max_steps=2))
+    assert ran.status == 0, ran.err
+    assert "the page is not kept up to date: report.html: no space left" in ran.err
 
 
 def test_a_model_that_is_not_there(cli: Cli, questions: Path, tmp_path: Path) -> None:
@@ -327,6 +408,32 @@ def test_every_meta_learning_algorithm_lowers_the_loss_after_adaptation(
     assert {"loss/plus", "loss/minus", "flops", "num_tokens"} <= set(steps[0])
     assert sum(step["loss"] for step in steps[-4:]) < sum(step["loss"] for step in steps[:4])
     assert load(str(tmp_path / "r")).fingerprint != load(str(model)).fingerprint
+
+
+def test_families_are_watched_together_and_apart(cli: Cli, model: Path, families: list[Path], tmp_path: Path) -> None:
+    held_out = []
+    for name, sign in (("plus", "+"), ("times", "*")):
+        rows = [{"id": f"q{i}", "question": f"9{sign}{i}=?", "answer": str(i), "solution": f"so {i}"} for i in range(4)]
+        held_out.append(tmp_path / f"{name}.jsonl")
+        held_out[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = meta(model, families, tmp_path / "r", max_steps=2)
+    watched = ["--watch", *map(str, held_out), "--watch-trajectories", "solutions", "--watch-max-tokens", "8"]
+    ran = cli(*command, *watched)
+    assert ran.status == 0, ran.err
+    looks = json.loads(ran.out)["looks"]
+    assert [look["step"] for look in looks] == [0, 2]
+    for look in looks:
+        found = look["metrics"]
+        for name in ("watch_pass@1", "watch_gain", "watch_tokens"):
+            assert found[name] == pytest.approx((found[f"{name}/plus"] + found[f"{name}/times"]) / 2)
+        for name in ("watch_pass@1", "watch_gain"):
+            assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "watch_gain/times" in page
+    twice = cli(*meta(model, families, tmp_path / "s"), "--watch", str(held_out[0]), str(held_out[0]))
+    assert twice.status == 2
+    assert "--watch: two sources are called plus" in twice.err
+    assert not (tmp_path / "s").exists()
 
 
 def test_meta_learning_goes_on_to_the_same_losses(cli: Cli, model: Path, families: list[Path], tmp_path: Path) -> None:

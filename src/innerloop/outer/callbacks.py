@@ -98,11 +98,11 @@ class Watch(TrainerCallback):
             self.look(0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Every so many steps."""
-        self.look(state.global_step)
+        """Every so many steps, and at the one behind which the training ends."""
+        self.look(state.global_step, last=control.should_training_stop)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Where the last step was not looked at."""
+        """Where the last step was not looked at: the training ended otherwise."""
         self.look(state.global_step, last=True)
 
 

@@ -6,7 +6,7 @@ run has nothing for it; ``sections/KEY.html.jinja`` draws it and ``js/KEY.js`` f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from innerloop.report.headline import headline
 from innerloop.report.landscapes import landscape_blocks, landscapes
 from innerloop.report.reading import index, text_blocks
 from innerloop.report.scores import score_blocks, scores
+from innerloop.report.training import training
 from innerloop.report.updates import update_blocks, updates
 from innerloop.report.view import View, view
 
@@ -49,12 +50,13 @@ class PageData:
 
 
 def _summary(view: View) -> dict[str, Any] | None:
-    """The summary of curves; where samples were scored and not probed, the scores are the summary."""
-    return None if view.scores and not view.probed else headline(view)
+    """The summary of curves; where samples were only scored, or a model only trained, that is the summary."""
+    return None if (view.scores or (view.trainings and not view.entries)) and not view.probed else headline(view)
 
 
 SECTIONS = (
     Section(key="headline", title="Summary", build=_summary),
+    Section(key="training", title="Training", build=training),
     Section(key="scores", title="Scores", build=scores, blocks=score_blocks),
     Section(key="curves", title="Curves", build=curves),
     Section(key="table", title="Trajectories", build=lambda view: {} if view.readable else None),
@@ -64,9 +66,10 @@ SECTIONS = (
 )
 
 
-def collect(run: Path) -> PageData:
-    """Read a run folder into page data. Raises `InputError` where there is none."""
-    seen = view(run)
+def collect(run: Path, beside: Sequence[Path] = ()) -> PageData:
+    """Read a run folder into page data, with the trainings of others on the same axes. `InputError` where there is
+    none."""
+    seen = view(run, beside)
     built = {section.key: section.build(seen) for section in SECTIONS}
     sections = {key: data for key, data in built.items() if data is not None}
     texts = text_blocks(seen, probed_model(seen).get("name"))

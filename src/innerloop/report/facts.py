@@ -45,18 +45,23 @@ def probed_model(view: View) -> dict[str, Any]:
 
 def _short(view: View, model: dict[str, Any], questions: str | None) -> list[tuple[str, str | None]]:
     stages = view.manifest.get("stages", {})
-    sources = len(view.entries) - sum(entry.group.source.is_control for entry in view.entries)
-    controls = len(view.entries) - sources
     finished = [entry.get("finished") or entry.get("started") for entry in stages.values()]
     seeds = dict.fromkeys(str(entry["seed"]) for entry in stages.values() if entry.get("seed") is not None)
     return [
         ("Model", _model_line(model)),
         ("Questions", f"{_questions(view):,}" + (f" from {questions}" if questions else "")),
-        ("Trajectories", f"{sources:,}" + (f" and {controls:,} controls" if controls else "")),
+        ("Trajectories", _trajectories(view)),
         ("Seed", ", ".join(seeds)),
         ("Status", ", ".join(f"{verb} {entry.get('status', '')}" for verb, entry in stages.items())),
         ("Date", _date(max(filter(None, finished), default=None))),
     ]
+
+
+def _trajectories(view: View) -> str | None:
+    if view.trainings and not view.entries:
+        return None
+    controls = sum(entry.group.source.is_control for entry in view.entries)
+    return f"{len(view.entries) - controls:,}" + (f" and {controls:,} controls" if controls else "")
 
 
 def _model_line(model: dict[str, Any]) -> str:

@@ -13,23 +13,24 @@ from innerloop.store import write_file
 
 _SCRIPTS = (
     *("core", "plots", "headline", "curves", "tokens", "reader", "grid", "table", "update", "landscape"),
-    *("scores", "score-lines", "score-questions", "main"),
+    *("scores", "score-lines", "score-questions", "training", "main"),
 )
 
 
-def write(run: str | Path, data: PageData | None = None) -> Path:
+def write(run: str | Path, data: PageData | None = None, *, reload: float | None = None) -> Path:
     """Write ``RUN/report.html`` from the run folder alone, whole or not at all, and return its path.
 
-    The same folder gives the same bytes; ``data`` is what was read from it, where that is at hand. Raises `InputError`
-    where there is no run or the file cannot be written.
+    The same folder gives the same bytes; ``data`` is what was read from it, where that is at hand. A browser loads the
+    page again every ``reload`` seconds, for a run that goes on. Raises `InputError` where there is no run or the file
+    cannot be written.
     """
     run = Path(run)
-    html = render(data or collect(run))
+    html = render(data or collect(run), reload=reload)
     # A manifest edited by hand may hold half a surrogate pair, which UTF-8 has no bytes for.
     return write_file(run / "report.html", html.encode(errors="replace"))
 
 
-def render(data: PageData) -> str:
+def render(data: PageData, *, reload: float | None = None) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -51,6 +52,7 @@ def render(data: PageData) -> str:
     script = _script()
     return environment.get_template("template.html.jinja").render(
         data=data,
+        reload=reload,
         style=Markup(_resource("page.css")),  # our own files: text that is safe by being ours
         script=Markup(script),
         plotly=Markup(plotly),

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from innerloop.errors import InputError
 from innerloop.evaluate.groups import Group, grouped
 from innerloop.inner.summary import Summary, summarise
-from innerloop.schema import Curve, Landscape, Question, Score, Trajectory, Update
+from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
 from innerloop.store import Run
 
 
@@ -31,6 +32,16 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a training left in its run folder: its steps and looks at held-out questions, steps rising."""
+
+    name: str
+    recipe: str | None
+    status: str  # as in the manifest: running, complete, interrupted, failed
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class View:
     """Everything that the sections of the page are made from."""
 
@@ -42,6 +53,7 @@ class View:
     updates: tuple[Update, ...] = ()
     landscapes: tuple[Landscape, ...] = ()
     scores: tuple[Score, ...] = ()
+    trainings: tuple[Training, ...] = ()  # this run's first, then those of other runs that are drawn beside it
 
     @property
     def probed(self) -> list[Entry]:
@@ -54,8 +66,8 @@ class View:
         return any(e.trajectory.text or e.trajectory.final or e.curve is not None for e in self.entries)
 
 
-def view(path: Path) -> View:
-    """Read a run folder. Raises `InputError` where there is none."""
+def view(path: Path, beside: Sequence[Path] = ()) -> View:
+    """Read a run folder, and the trainings of others ``beside`` it. Raises `InputError` where there is none."""
     run = Run.open(path)
     questions = run.questions()
     known = {question.id: question for question in questions}
@@ -84,7 +96,31 @@ def view(path: Path) -> View:
         updates=tuple(run.updates()),
         landscapes=tuple(run.landscapes()),
         scores=tuple(run.scores()),
+        trainings=_trainings([path, *beside]),
     )
+
+
+def _trainings(paths: Sequence[Path]) -> tuple[Training, ...]:
+    """By the folders' names, or their paths where two have the same name."""
+    names = [path.resolve().name for path in paths]
+    found = []
+    for path, name in zip(paths, names, strict=True):
+        run = Run.open(path)
+        trained = [(verb, stage) for verb, stage in run.manifest["stages"].items() if verb.startswith("train ")]
+        steps = run.steps()
+        if not steps and path != paths[0]:
+            raise InputError(f"{path}: holds no training; give folders that innerloop train wrote")
+        if steps:
+            verb, stage = trained[-1] if trained else (None, {})
+            found.append(
+                Training(
+                    name=name if names.count(name) == 1 else str(path),
+                    recipe=verb.removeprefix("train ") if verb else None,
+                    status=str(stage.get("status", "complete")),
+                    steps=tuple(steps),
+                )
+            )
+    return tuple(found)
 
 
 def rounded(values: Sequence[float], digits: int) -> list[float | None]:

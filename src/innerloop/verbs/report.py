@@ -8,12 +8,17 @@ from pathlib import Path
 
 from innerloop.verbs.shared import about
 
+_SPEAKING = ("headline", "training", "scores")  # sections that say something in words
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings:
-    """Which run to show."""
+    """Which run to show, and which trainings beside its own."""
 
     run: Path = field(kw_only=False, metadata=about("The run folder that another command wrote."))
+    beside: tuple[Path, ...] = field(
+        default=(), kw_only=False, metadata=about("Other runs whose training curves are drawn on the same axes.")
+    )
     json: bool = field(default=False, metadata=about("Print one JSON object on standard output.", free=True))
     debug: bool = field(default=False, metadata=about("Show more log lines, and an error's traceback.", free=True))
 
@@ -40,10 +45,10 @@ def report(settings: ReportSettings, *, command: Sequence[str] | None = None) ->
     from innerloop.report.page import write
     from innerloop.report.view import view
 
-    data = collect(settings.run)
+    data = collect(settings.run, settings.beside)
     page = write(settings.run, data)
     seen = view(settings.run)
-    statements = [said for key in ("headline", "scores") for said in data.sections.get(key, {}).get("statements", ())]
+    statements = [said for key in _SPEAKING for said in data.sections.get(key, {}).get("statements", ())]
     return ReportResult(
         run=settings.run,
         page=page,

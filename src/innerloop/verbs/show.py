@@ -258,6 +258,7 @@ def _(result: TrainResult) -> None:
     _line(console, f"{result.steps} steps in {result.seconds:.0f} s of training{tokens}{loss}")
     if result.dropped:
         _line(console, f"{result.dropped} rows were left out because of their length")
+    _line(console, f"curves: {result.page}")
     _line(console, f"model: {result.model}" + (f", adapter: {result.adapter}" if result.adapter else ""))
     _next(console, "eval", "--model", str(result.run), "--questions", "…", "--n", "8")
 

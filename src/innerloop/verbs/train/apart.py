@@ -17,8 +17,8 @@ def apart(settings: OuterSettings, questions: Sequence[Question]) -> list[Questi
     from innerloop.questions.disjoint import remove_overlap
 
     held_out = [question for source in settings.held_out for question in load(source, seed=settings.seed)]
-    if settings.watch is not None:
-        held_out += load(settings.watch, limit=settings.watch_limit, seed=settings.seed)
+    for source in settings.watch:
+        held_out += load(source, limit=settings.watch_limit, seed=settings.seed)
     found = remove_overlap(settings.worded(questions), held_out)
     if found.removed:
         log.info("%d of %d training questions are held out and taken out", len(found.removed), len(questions))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from innerloop.schema import Question
 from innerloop.store import Run
 from innerloop.verbs.shared import configuration, free_fields, missing_questions, out_folder, write_questions
+from innerloop.verbs.train.live import last_page
 from innerloop.verbs.train.result import TrainResult, result_of
 from innerloop.verbs.train.saved import finished
 from innerloop.verbs.train.settings import OuterSettings
@@ -65,8 +66,14 @@ def opening(
     """Hold the run folder of ``train RECIPE`` while the block runs; goes on where there is an earlier start."""
     out = out_folder(f"train-{recipe}", settings)
     started = Run.start(out, f"train {recipe}", configuration(settings), command=command, free=free_fields(settings))
-    with started as run:
-        opened = Opening(run, recipe, settings, questions)
-        if opened.finished:
-            log.info("nothing to do: %s holds the trained model", out)
-        yield opened
+    done = False
+    try:
+        with started as run:
+            opened = Opening(run, recipe, settings, questions)
+            done = opened.finished
+            if done:
+                log.info("nothing to do: %s holds the trained model", out)
+            yield opened
+    finally:
+        if not done:
+            last_page(out)

@@ -1,4 +1,4 @@
-"""The steps of a training on their way to the run folder and to the screen."""
+"""The steps of a training on their way to the run folder, to the page and to the screen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from innerloop.progress import Progress, progress
 from innerloop.schema import Step
 from innerloop.store import Run
 from innerloop.verbs.shards import Shards
+from innerloop.verbs.train.live import LivePage
 
 log = logging.getLogger("innerloop")
 
@@ -17,10 +18,11 @@ log = logging.getLogger("innerloop")
 class Recording:
     """Takes the steps of a training and its looks at held-out questions."""
 
-    def __init__(self, shards: Shards[Step], shown: Progress) -> None:
+    def __init__(self, shards: Shards[Step], shown: Progress, page: LivePage) -> None:
         self.flush = shards.flush
         self._shards = shards
         self._shown = shown
+        self._page = page
 
     def add(self, step: Step) -> None:
         """Keep a step, and show where the training is."""
@@ -31,10 +33,13 @@ class Recording:
         else:
             said = (f"{name.removeprefix('watch_')} {value:.3g}" for name, value in numbers.items())
             log.info("step %d: %s", step.step, ", ".join(said))
+        if self._page.due:
+            self.flush()
+            self._page.write()
 
 
 @contextmanager
 def recording(run: Run, steps: int, description: str = "training") -> Iterator[Recording]:
     """Write what is added while the block runs, and show it against the number of ``steps``."""
     with progress(description, steps, "steps") as shown, Shards(run, "steps", Step) as shards:
-        yield Recording(shards, shown)
+        yield Recording(shards, shown, LivePage(run.path))

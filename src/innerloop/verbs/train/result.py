@@ -25,6 +25,7 @@ class TrainResult:
     recipe: str
     model: Path
     adapter: Path | None
+    page: Path
     questions: int
     rows: int
     dropped: int
@@ -47,6 +48,7 @@ def result_of(run: Run, recipe: str, *, questions: int, rows: int, dropped: int,
         recipe=recipe,
         model=run.path / "model",
         adapter=adapter if adapter.is_dir() else None,
+        page=run.path / "report.html",
         questions=questions,
         rows=rows,
         dropped=dropped,

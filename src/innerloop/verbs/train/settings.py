@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from innerloop.errors import InputError
 from innerloop.verbs.engine_settings import more_than_zero
 from innerloop.verbs.shared import QUESTION_SOURCES, InputSettings, OutputSettings, about, at_least
+from innerloop.verbs.train.reporting import check_reporters
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
@@ -33,11 +34,12 @@ class OuterSettings(OutputSettings, InputSettings):
     held_out: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
         default=(), metadata=about("Sources of questions to keep out of the training; those of --watch are anyway.")
     )
-    watch: str | None = field(
-        default=None, metadata=about(f"Held-out questions to measure during training: {QUESTION_SOURCES}.")
+    watch: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+        default=(),
+        metadata=about(f"Held-out questions to measure during training: {QUESTION_SOURCES}; several also one by one."),
     )
     watch_every: int = field(default=100, metadata=about("Steps from look to look.", free=True))
-    watch_limit: int = field(default=32, metadata=about("Questions to look at."))
+    watch_limit: int = field(default=32, metadata=about("Questions of each source to look at."))
     watch_samples: int = field(default=1, metadata=about("Samples of each for pass@1; 0: only probe.", free=True))
     watch_trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
         default=(), metadata=about("Trajectories of the held-out questions to probe, as --trajectories.", free=True)
@@ -51,7 +53,13 @@ class OuterSettings(OutputSettings, InputSettings):
             at_least(name, getattr(self, name), 1)
         for name in ("warmup", "weight_decay", "clip", "watch_samples"):
             at_least(name, getattr(self, name), 0)
-        if self.watch_trajectories and self.watch is None:
+        if len(self.watch) > 1:
+            from innerloop.verbs.scoring import short_name
+
+            names = [short_name(source) for source in self.watch]
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise InputError(f"--watch: two sources are called {twice}; rename one, or give them as one")
+        if self.watch_trajectories and not self.watch:
             raise InputError("--watch-trajectories: say with --watch which questions they belong to")
 
     def load_to_train(self) -> "LoadedModel":
@@ -82,5 +90,6 @@ class TrainSettings(OuterSettings):
         more_than_zero("minutes", self.minutes)
         for name in ("batch_size", "parts"):
             at_least(name, getattr(self, name), 1)
+        check_reporters(self.report_to)
         if self.batch_size % self.parts:
             raise InputError(f"--parts {self.parts}: does not divide --batch-size {self.batch_size}")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
+from innerloop.schema import Step
 from innerloop.store import Run
 from innerloop.verbs.train.recording import recording
+from innerloop.verbs.train.reporting import Reporting
 from innerloop.verbs.train.saved import lora_config, save_model
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.watching import watcher
@@ -32,15 +34,19 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
     steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
     if not steps:
         raise InputError("nothing to train on: no rows are left")
+    reporting = Reporting()
     with recording(run, steps) as records:
-        callbacks = [
-            Record(records.add, clock),
-            Whole(clock, records.flush),
-            Watch(watcher(settings, loaded), settings.watch_every, records.add, clock),
-        ]
+
+        def looked(step: Step) -> None:
+            records.add(step)
+            reporting.tell(dict(step.metrics))
+
+        callbacks = [Record(records.add, clock), Whole(clock, records.flush)]
         if settings.minutes is not None:
-            callbacks.append(Deadline(settings.minutes, clock))
+            callbacks.append(Deadline(settings.minutes, clock))  # before the looks, which want to know of the end
+        callbacks.append(Watch(watcher(settings, loaded), settings.watch_every, looked, clock))
         trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
+        reporting.begin(trainer)
         _quieten(trainer)
         with quiet_bars():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
