@@ -147,6 +147,8 @@ class TestMapping:
         assert (given["load_format"], given["logprobs_mode"]) == ("safetensors", "raw_logprobs")
         assert (given["generation_config"], given["trust_remote_code"]) == ("vllm", False)
         assert (given["dtype"], given["enforce_eager"], given["max_num_seqs"]) == ("float32", True, 3)
+        assert not given["enable_chunked_prefill"], "which fails with seeds"
+        assert given["max_num_batched_tokens"] >= given["max_model_len"]
         assert given["max_model_len"] == 64, "no more than the model's context"
         assert 0 < given["kv_cache_memory_bytes"] < 2**30
         assert "gpu_memory_utilization" not in given
@@ -314,6 +316,14 @@ class TestReal:
         questions = [f"What is {i % 3} + 2?" for i in range(count)]
         prompts = [tuple(speaker.prompt(question)) for question in questions]
         return [Request(id=f"r{i}", prompt=prompt, seed=2**33 + i) for i, prompt in enumerate(prompts)]
+
+    def test_prompts_that_do_not_fit_into_one_step(self, speaker: Speaker, engine: VllmEngine) -> None:
+        """Read in parts, they made vLLM fail on a CPU."""
+        asked = [Request(id=f"l{i}", prompt=(5 + i,) * 640, seed=i) for i in range(8)]  # comes first: it sets the room
+        done = by_id(engine.generate(asked, Sampling(max_tokens=2)))
+        assert {name: completion.status for name, completion in done.items()} == {
+            request.id: Status.TRUNCATED for request in asked
+        }
 
     def test_every_request_once_seeds_repeat_and_the_limit_truncates(
         self, speaker: Speaker, engine: VllmEngine

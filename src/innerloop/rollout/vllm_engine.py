@@ -34,6 +34,7 @@ log = logging.getLogger("innerloop.rollout")
 INSTALL = "pip install 'innerloop[vllm]'; without a GPU see docs/engines.md"
 _STREAMS = 128  # completions at once on a CPU; on a GPU vLLM knows better
 _AHEAD = 2  # requests known to vLLM, as multiples of those that run at once: the next ones wait where they can begin
+_STEP = 2048  # tokens that a CPU reads in one step; a prompt that is longer has one to itself
 _PAD = 256  # room is made in steps of so many tokens
 _REFUSED = (ValueError, TypeError, RuntimeError, KeyError, OSError, ImportError, AssertionError)  # raised at the start
 _ENVIRONMENT = {
@@ -235,6 +236,8 @@ class VllmEngine:
         if self._on_cpu():  # compiling would cost more than it gains
             streams = self._streams or _STREAMS
             arguments |= {"enforce_eager": True, "max_num_seqs": streams}
+            # A prompt that is read in parts has vLLM 0.32 rewind the request's generator, which on a CPU it cannot.
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self._room, _STEP)}
             arguments["kv_cache_memory_bytes"] = self._cache_bytes(min(streams, count))
         return arguments
 
