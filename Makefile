@@ -42,8 +42,8 @@ demo: $(READY) ## the main job on the bundled model; leaves runs/demo/report.htm
 test: $(READY) ## all tests
 	$(PYTEST)
 
-test-fast: $(READY) ## the first tier: no model is loaded, no browser opened
-	$(PYTEST) -m "not model and not browser"
+test-fast: $(READY) ## the first tier: no model is loaded, no browser opened, no test takes long
+	$(PYTEST) -m "not model and not slow and not browser"
 
 test-vllm: $(VLLM_READY) ## the tests of the vLLM engine against the real one
 	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest tests/rollout/test_vllm_engine.py

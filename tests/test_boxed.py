@@ -53,6 +53,7 @@ def test_boxes_in_boxes_in_boxes_take_no_longer_than_their_length():
     assert time.process_time() - start < 2
 
 
+@pytest.mark.slow
 def test_many_unclosed_boxes_take_no_longer_than_their_length():
     start = time.process_time()
     assert last_boxed("\\boxed{" * 100_000) is None

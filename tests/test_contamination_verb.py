@@ -116,6 +116,7 @@ def test_what_cannot_be_compared(cli: Cli, arguments: tuple[str, ...], message: 
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_memory_follows_the_benchmark() -> None:
     """A training file of 8 MB is read in less than two."""
     import tracemalloc
@@ -162,6 +163,7 @@ def test_progress_knows_how_much_there_is(kind: str) -> None:
     assert amount("gym:gcd?size=3") is None
 
 
+@pytest.mark.slow
 def test_gsm8k_itself(cli: Cli, data_dir: Path) -> None:
     """The known state of these files: nothing of the test stands in the training split."""
     ran = cli(

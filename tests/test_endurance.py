@@ -72,6 +72,7 @@ def asked(engine: ScriptedEngine) -> list[str]:
 # More of the same
 
 
+@pytest.mark.slow
 def test_more_samples_and_questions_in_the_same_folder(
     cli: Cli, scripted: ScriptedEngine, questions: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +231,7 @@ def test_verdicts_kept_in_a_file_serve_the_next_run(
 # Progress
 
 
+@pytest.mark.slow
 def test_progress_tells_speed_time_left_and_the_running_score(
     cli: Cli, scripted: ScriptedEngine, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_table_for_people(cli: Cli) -> None:
     assert "next: innerloop report runs/eval-" in ran.out
 
 
+@pytest.mark.slow
 def test_samples_that_were_only_scored_are_kept_in_the_run(cli: Cli) -> None:
     """So that the page can show them, and the folder can be scored again without its source."""
     file = samples("s.jsonl", [4, 2, 0, 1])
@@ -230,6 +231,7 @@ def test_tables_by_level_and_benchmark(cli: Cli) -> None:
     }
 
 
+@pytest.mark.slow
 def test_benchmarks_within_and_across_domains(cli: Cli) -> None:
     domains = {"aime": "math", "gpqa": "science", "lcb": "code"}
     for name, domain in domains.items():
@@ -335,6 +337,7 @@ def test_the_list_fits_a_small_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatc
 # Real files
 
 
+@pytest.mark.slow
 def test_real_scores_of_a_trained_model(cli: Cli, data_dir: Path) -> None:
     file = data_dir / "scores_llama3b_rl400_amc23_n50.jsonl"
     result = scored(cli, "--trajectories", file, "--verdicts", "keep", "--k", "1,8,32")

@@ -117,6 +117,7 @@ def test_the_public_names_are_these() -> None:
         _ = innerloop.prob
 
 
+@pytest.mark.slow
 def test_a_star_import_leaves_pythons_own_eval_alone() -> None:
     code = (
         "from innerloop import *; import builtins, innerloop; print(eval is builtins.eval, innerloop.eval is not eval)"
@@ -148,6 +149,7 @@ def test_train_takes_settings_of_a_recipe_only() -> None:
         innerloop.train(innerloop.ReportSettings(run=Path("r")))
 
 
+@pytest.mark.slow
 def test_the_verbs_keep_their_names_whoever_imports_the_sub_packages_first() -> None:
     code = """
 import innerloop.rollout.engine

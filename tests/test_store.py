@@ -80,6 +80,7 @@ def test_an_empty_stage_is_an_empty_table_with_the_right_columns(tmp_path: Path,
 
 @settings(max_examples=30, deadline=None)
 @given(shards=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=5))
+@pytest.mark.slow
 def test_units_written_again_count_once_and_the_later_one_counts(
     tmp_path_factory: pytest.TempPathFactory, shards: list[list[int]]
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_shard_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path
 
 @settings(max_examples=30, deadline=None)
 @given(shards=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=20))
+@pytest.mark.slow
 def test_small_shards_become_one_and_nothing_else_changes(
     tmp_path_factory: pytest.TempPathFactory, shards: list[list[int]]
 ) -> None:
@@ -134,6 +136,7 @@ def test_small_shards_become_one_and_nothing_else_changes(
         assert merged.read("questions") == plain.read("questions")
 
 
+@pytest.mark.slow
 def test_a_run_of_many_hours_leaves_few_shards(tmp_path: Path) -> None:
     with Run.start(tmp_path / "R", "probe", {}) as run:
         for number in range(200):

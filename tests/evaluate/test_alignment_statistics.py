@@ -116,6 +116,7 @@ def test_more_positions_of_the_same_questions_are_no_more_evidence() -> None:
     assert (once.points, often.points, once.questions, often.questions) == (12, 240, 6, 6)
 
 
+@pytest.mark.slow
 def test_intervals_over_questions_cover_the_truth() -> None:
     covered = 0
     for trial in range(100):

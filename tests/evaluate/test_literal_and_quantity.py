@@ -65,6 +65,7 @@ def test_literals(reference, answer, outcome):
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.tuples(x, x)))
+@pytest.mark.slow
 def test_every_literal_is_itself(value):
     assert judged(literal, repr(value), f" {value!r} ") == "right"
     assert judged(literal, repr([value]), repr((value,))) == "wrong"

@@ -84,6 +84,7 @@ def test_modes_are_told_apart():
     assert score.text() == "thinking 100 %, no-thinking 0 % right"
 
 
+@pytest.mark.slow
 def test_looking_all_the_time_costs_little():
     asked = questions(2000)
     score = RunningScore(asked)

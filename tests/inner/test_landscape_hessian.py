@@ -64,6 +64,7 @@ def test_the_trace_of_a_diagonal_matrix_is_exact():
     assert found.error == 0
 
 
+@pytest.mark.slow
 def test_the_trace_of_a_quadratic_is_within_its_errors():
     weights, product = quadratic(EIGENVALUES)
     off = []

@@ -17,6 +17,7 @@ REWARD = st.sampled_from([-1.0, -0.5, 0.0, 1.0])
 
 
 @given(rewards=st.lists(REWARD, min_size=2, max_size=8), data=st.data())
+@pytest.mark.slow
 def test_max_variance_is_the_best_of_all_subsets(rewards: list[float], data: st.DataObject) -> None:
     n = data.draw(st.integers(1, len(rewards)))
     chosen = CHOICES["max-variance"](rewards, n, generator_for(0, 0, 0))

@@ -155,6 +155,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=4), VALUES, max_size=4))
+@pytest.mark.slow
 def test_entries_come_back_as_they_were(metadata):
     entry = {"question": "q", "answer": "a", "metadata": metadata}
     assert gym_entry.from_json(gym_entry.to_json("f", {"size": "2"}, entry)) == {

@@ -97,6 +97,7 @@ def test_the_answer_is_exactly_uniform_given_any_single_operand() -> None:
     assert all(len(set(own.values())) == 1 and len(own) == 6 for own in counts.values())
 
 
+@pytest.mark.slow
 def test_samples_show_no_shortcut() -> None:
     """6,000 chains: answers uniform, and independent of each operand, each operator and the value one step before."""
     dataset = ModularChainDataset(ModularChainConfig(seed=0, min_ops=8, max_ops=8))

@@ -24,6 +24,8 @@ from innerloop.report.view import view
 from innerloop.schema import Curve, Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.testing.runs import KINDS, MODEL, curve, made_up
 
+pytestmark = pytest.mark.slow  # each makes a whole page
+
 MakeRun = Callable[..., Path]
 
 

@@ -19,6 +19,8 @@ from innerloop.report.view import view
 from innerloop.schema import Landscape
 from innerloop.testing.runs import made_up, made_up_landscapes, made_up_updates
 
+pytestmark = pytest.mark.slow  # each makes a whole page
+
 MakeRun = Callable[..., Path]
 
 

@@ -93,6 +93,7 @@ def written(make_run: MakeRun) -> Path:
     return page.write(make_run(*made_up(questions=3, tokens=20)))
 
 
+@pytest.mark.slow
 def test_the_page_is_one_file_that_asks_for_nothing(written: Path) -> None:
     assert written.name == "report.html"
     read = Reader(written.read_text(encoding="utf-8"))
@@ -112,6 +113,7 @@ def test_the_policy_allows_our_two_scripts_and_no_others(written: Path) -> None:
     assert set(allowed[1].split()) == {script_hash(read.blocks["plotly"]), script_hash(read.blocks["script"])}
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(written: Path) -> None:
     before = written.read_bytes()
     assert page.write(written.parent) == written
@@ -142,6 +144,7 @@ def test_hostile_text_stays_text(make_run: MakeRun) -> None:
     assert not any(name.startswith("on") for _, attributes in read.tags for name in attributes)
 
 
+@pytest.mark.slow
 def test_a_page_for_every_empty_state(make_run: MakeRun) -> None:
     asked, told, measured = made_up(questions=1, tokens=6, kinds=KINDS[:1])
     nothing = page.write(make_run()).read_text(encoding="utf-8")
@@ -166,6 +169,7 @@ def test_a_folder_that_cannot_be_written_is_named(make_run: MakeRun, monkeypatch
     assert (run / "report.html").read_bytes() == old
 
 
+@pytest.mark.slow
 def test_two_hundred_trajectories_are_written_quickly(make_run: MakeRun) -> None:
     run = make_run(*made_up(questions=40, tokens=100))
     start = time.process_time()

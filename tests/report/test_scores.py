@@ -26,6 +26,8 @@ from innerloop.testing.evaluations import write_evaluation
 from innerloop.testing.runs import made_up
 from innerloop.verbs.eval import EvalResult, EvalSettings, eval
 
+pytestmark = pytest.mark.slow  # each makes a whole page
+
 
 @pytest.fixture
 def scored(tmp_path: Path) -> Path:

@@ -21,6 +21,8 @@ from innerloop.report.view import significant, view
 from innerloop.schema import Curve, Question, Source, Trajectory, Update
 from innerloop.testing.runs import curve, made_up, made_up_updates
 
+pytestmark = pytest.mark.slow  # each makes a whole page
+
 MakeRun = Callable[..., Path]
 
 

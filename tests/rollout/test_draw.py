@@ -123,6 +123,7 @@ def test_noise_is_splitmix64s() -> None:
         assert made.item() == pytest.approx(-math.log(-math.log(uniform)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_small_change_of_the_logits_flips_few_draws() -> None:
     """At most 2 d / (1 + d) of them, d the total variation distance: the reason for this way of drawing."""
     generator = torch.Generator().manual_seed(0)

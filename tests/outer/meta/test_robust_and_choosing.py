@@ -55,6 +55,7 @@ def centred(quadratics: Any, family: str, at: float, weight: float) -> Task:
     return Task(support=(batch,), query=batch, family=family, support_tokens=(1,), query_tokens=1)
 
 
+@pytest.mark.slow
 def test_min_max_helps_the_worst_family(quadratics: Any) -> None:
     """Two families at 0 and one at 1: the mean goes to 1/3, min–max to 1/2, where the losses are equal."""
     source = Tasks(
