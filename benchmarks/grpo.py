@@ -91,10 +91,11 @@ def earned(*, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
 
 
 def prompts_of(loaded: LoadedModel, count: int) -> dict[str, list[int]]:
-    """Prompts and their tokens."""
+    """Prompts and their tokens as TRL's trainer makes them of a text (with a second begin token), for ours, too."""
     draw = random.Random(0)
     questions = [f"{draw.randrange(10, 99)}+{draw.randrange(10, 99)}*{draw.randrange(2, 9)}=?" for _ in range(count)]
-    return {loaded.prompt_text(question): loaded.prompt(question) for question in questions}
+    texts = [loaded.prompt_text(question) for question in questions]
+    return {text: loaded.tokenizer(text)["input_ids"] for text in texts}
 
 
 def trainers(loaded: LoadedModel, options: argparse.Namespace, folder: Path) -> dict[str, tuple[Any, Times]]:
