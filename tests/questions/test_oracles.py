@@ -33,6 +33,8 @@ SOURCES = {  # several configurations of each family; a question without any tra
     "spell_backward": ["", "min_word_len=1&max_word_len=4"],
     "string_manipulation": ["", "min_num_rules=8&max_num_rules=20&max_string_length=40"],
 }
+RIGHT = [style for style in Style if style is not Style.WRONG]
+SLIPPING = ["chain_sum", "gsm_symbolic", "lcm", "modular_chain", "products"]  # whose last step states the answer
 ARITHMETIC = ["base_conversion", "chain_sum", "count_bits", "gcd", "gsm_symbolic", "lcm", "products"]
 
 
@@ -65,7 +67,7 @@ def test_500_questions_are_traced_to_the_right_answer(family: str) -> None:
     assert len(questions) >= 500 or family in ("lcm", "gcd", "spell_backward")  # repeats are left out there
     items, none = [], 0
     for question in questions:
-        found = [trace for style in Style for trace in traces(question, style=style, seed=len(items))]
+        found = [trace for style in RIGHT for trace in traces(question, style=style, seed=len(items))]
         none += not found
         items += [(question, f"{t.text}\n\\boxed{{{own_end(t.text)}}}") for t in found if t.style is not Style.LONG]
     with Verifier() as verifier:
@@ -75,6 +77,26 @@ def test_500_questions_are_traced_to_the_right_answer(family: str) -> None:
     ]
     assert wrong == []
     assert none / len(questions) < 0.02, "only equations without a letter and endless rewritings are left out"
+
+
+@pytest.mark.model  # worker processes
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_wrong_style_ends_in_an_answer_that_the_verifier_calls_wrong(family: str) -> None:
+    from innerloop.evaluate.verify import Verifier
+
+    items = []
+    for question in sample(family, 60, seed=20):
+        short = {trace.method: trace.text for trace in traces(question, seed=4)}
+        for trace in traces(question, style="wrong", seed=4):
+            right, wrong = short[trace.method], trace.text
+            start = len(wrong) - len(trace.answer)
+            assert wrong[start:] == trace.answer != question.answer
+            assert wrong[:start] == right[: len(right) - len(question.answer)], "one slip, in the answer, at the end"
+            assert own_end(wrong) == trace.answer
+            items.append((question, f"{wrong}\n\\boxed{{{trace.answer}}}"))
+    assert bool(items) == (family in SLIPPING)
+    with Verifier() as verifier:
+        assert {verdict.outcome for verdict in verifier.verify(items)} <= {Outcome.WRONG}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -164,7 +186,7 @@ def ask(family: str, text: str, answer: object) -> Question:
 
 def check_all(question: Question, least: int = 1) -> None:
     """``traces`` itself compares every method's end with the answer that Python gives."""
-    for style in Style:
+    for style in RIGHT:
         found = traces(question, style=style)
         assert len(found) >= (0 if style is Style.CORRECTED else least)
         assert all(trace.style is Style.LONG or own_end(trace.text) == question.answer for trace in found)

@@ -21,7 +21,7 @@ from innerloop.rollout.sample import before_box
 from innerloop.schema import Curve, Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.scoring import Known, read
-from innerloop.verbs.trajectories import gather
+from innerloop.verbs.trajectories import gather, judged
 
 Cli = Callable[..., Any]
 GCD = load("gym:gcd?size=6&seed=3")
@@ -85,7 +85,7 @@ FALLS_SHORT = [dataclasses.replace(GCD[0], id="none", question="What is it?")]
         ),
         ("oracle?per_question=1", [*GCD, *FALLS_SHORT], r"1 of 7 questions have fewer than 1.*the least is 0.*'none'"),
         ("oracle", FALLS_SHORT, r"1 of 1 questions have fewer than 1 such trajectories.*add styles: short, long"),
-        ("oracle?style=brief", GCD, r"no style 'brief' \(there are short, long, corrected\)"),
+        ("oracle?style=brief", GCD, r"no style 'brief' \(there are short, long, corrected, wrong\)"),
         ("oracle?style=lon", GCD, r"no style 'lon' .*did you mean 'long'\?"),
         (
             "oracle?styles=long",
@@ -163,6 +163,19 @@ def test_they_are_no_samples_to_score(tmp_path: Path) -> None:
     assert given(str(tmp_path / "R"), GCD) == given("oracle", GCD), "another run's oracle trajectories can be given"
 
 
+@pytest.mark.model  # worker processes
+def test_wrong_ones_carry_their_own_answer_and_the_verifiers_word() -> None:
+    questions, found = gather("gym:chain_sum?size=5&seed=3", ["oracle", "oracle?style=wrong"], limit=None, seed=1)
+    answers = {question.id: question.answer for question in questions}
+    wrong = [t for t in found if t.id.endswith("-wrong-0")]
+    assert wrong
+    assert all(t.outcome is None and t.answer != answers[t.question_id] for t in wrong)
+    assert all(str(t.final).endswith(f"\\boxed{{{t.answer}}}") for t in wrong)
+    outcomes = {t.id: t.outcome for t in judged(found, questions)}
+    assert {outcomes[t.id] for t in wrong} == {Outcome.WRONG}
+    assert {outcomes[t.id] for t in found if t not in wrong} == {Outcome.RIGHT}
+
+
 @pytest.mark.parametrize("verb", ["probe", "update", "landscape"])
 def test_every_verb_tells_of_faults_before_it_loads_a_model(cli: Cli, tmp_path: Path, verb: str) -> None:
     out = tmp_path / "R"
@@ -174,7 +187,7 @@ def test_every_verb_tells_of_faults_before_it_loads_a_model(cli: Cli, tmp_path: 
     ran = cli(*common, "gym:gcd?size=2&seed=3", "--trajectories", "oracle?per_question=7")
     assert "2 of 2 questions have fewer than 7" in ran.err
     assert not out.exists()
-    assert "oracle?style=short|long|corrected" in " ".join(cli(verb, "--help").out.replace("│", " ").split())
+    assert "oracle?style=short|long|corrected|wrong" in " ".join(cli(verb, "--help").out.replace("│", " ").split())
 
 
 @pytest.mark.model

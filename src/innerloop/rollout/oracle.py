@@ -1,8 +1,9 @@
 """Trajectories that an oracle derives: ``oracle?style=short&per_question=2``.
 
-``style`` is ``short`` (where none is given), ``long`` or ``corrected``, several with commas; ``method`` names the
-methods to take, several with commas; ``per_question=K`` takes K of a question's trajectories, drawn from the seed, and
-is an error where there are fewer. Without it all are taken, and questions without any are skipped and counted.
+``style`` is ``short`` (where none is given), ``long``, ``corrected`` or ``wrong``, several with commas; ``method``
+names the methods to take, several with commas; ``per_question=K`` takes K of a question's trajectories, drawn from the
+seed, and is an error where there are fewer. Without it all are taken, and questions without any are skipped and
+counted.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def parse(source: str) -> Choice:
 
 
 def from_oracle(source: str, questions: Sequence[Question], *, seed: int) -> list[Trajectory]:
-    """The trajectories ``QUESTION/oracle-METHOD-STYLE-0``, question by question; all of them are right.
+    """The trajectories ``QUESTION/oracle-METHOD-STYLE-0``, question by question.
+
+    All of them are right but those of the wrong style, on whose answers the verifier has the word.
 
     The first ones of a question take different methods; other styles of the same methods come after them.
     ``InputError`` for questions without an oracle, for methods that no question's oracle has, and where a question
@@ -110,7 +113,7 @@ def _trajectory(question: Question, trace: Trace, number: int) -> Trajectory:
         text=trace.text,
         source=Source.ORACLE,
         sample=number,
-        final=f"{trace.text}{SUFFIX}{question.answer}}}",
-        answer=question.answer,
-        outcome=Outcome.RIGHT,
+        final=f"{trace.text}{SUFFIX}{trace.answer}}}",
+        answer=trace.answer,
+        outcome=None if trace.style is Style.WRONG else Outcome.RIGHT,
     )

@@ -39,8 +39,8 @@ class TrajectorySettings(OutputSettings, InputSettings):
     trajectories: tuple[str, ...] = field(
         default=("solutions",),
         metadata=about(
-            "solutions (the questions' own), oracle?style=short|long|corrected&per_question=K (derived step by step, "
-            "for gym questions), a FILE or a RUN folder; repeat it for several."
+            "solutions (the questions' own), oracle?style=short|long|corrected|wrong&per_question=K (derived step by "
+            "step, for gym questions), a FILE or a RUN folder; repeat it for several."
         ),
     )
     controls: tuple[Literal["other-question", "shuffled", "filler"], ...] = field(
@@ -139,22 +139,27 @@ class Work:
         self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None
     ) -> ProbeItem:
         """A trajectory with its question, in tokens. `InputError` names the question whose answer has none."""
-        from innerloop.inner.probe import ProbeItem
+        return probe_item(loaded or self.speaker, self.questions[trajectory.question_id], trajectory, candidates)
 
-        model = loaded or self.speaker
-        question = self.questions[trajectory.question_id]
-        for answer in (question.answer, *candidates):
-            try:
-                model.answer_ids(answer)
-            except InputError as error:
-                raise InputError(f"question {question.id!r}: {error}") from error
-        # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
-        own = trajectory.token_ids if trajectory.source.is_control else None
-        return ProbeItem(
-            trajectory_id=trajectory.id,
-            question_id=question.id,
-            prompt=tuple(model.prompt(question, mode=trajectory.mode)),
-            trajectory=own if own is not None else tuple(model.encode(trajectory.text)),
-            answer=question.answer,
-            candidates=tuple(candidates),
-        )
+
+def probe_item(
+    speaker: Speaker, question: Question, trajectory: Trajectory, candidates: Sequence[str] = ()
+) -> ProbeItem:
+    """What the probe reads of a trajectory. `InputError` names the question whose answer has no tokens."""
+    from innerloop.inner.probe import ProbeItem
+
+    for answer in (question.answer, *candidates):
+        try:
+            speaker.answer_ids(answer)
+        except InputError as error:
+            raise InputError(f"question {question.id!r}: {error}") from error
+    # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
+    own = trajectory.token_ids if trajectory.source.is_control else None
+    return ProbeItem(
+        trajectory_id=trajectory.id,
+        question_id=question.id,
+        prompt=tuple(speaker.prompt(question, mode=trajectory.mode)),
+        trajectory=own if own is not None else tuple(speaker.encode(trajectory.text)),
+        answer=question.answer,
+        candidates=tuple(candidates),
+    )

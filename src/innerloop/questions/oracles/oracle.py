@@ -29,6 +29,7 @@ class Style(StrEnum):
     SHORT = "short"  # the bare steps
     LONG = "long"  # a sentence for each step
     CORRECTED = "corrected"  # the bare steps, one of them wrong at first, noticed and put right
+    WRONG = "wrong"  # the bare steps, the last of them wrong, and nobody notices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,15 @@ class Derivation:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One trajectory of an oracle: ``text`` is the reasoning, without the boxed answer behind it."""
+    """One trajectory of an oracle: ``text`` is the reasoning, without the boxed answer behind it.
+
+    ``answer`` is what it ends in: the question's, but for the wrong style.
+    """
 
     method: str
     style: Style
     text: str
+    answer: str
 
 
 Method = Callable[[TaskT], Derivation | None]  # None: the method is no way to this question, or too long a one
@@ -87,8 +92,9 @@ class Oracle(Generic[TaskT]):
         """One trace per method (of ``methods``) that leads to this question's answer, in an order drawn for it.
 
         The same for the same question, style and seed. Where two methods take the same steps, the first of them
-        stands for both; the corrected style leaves out methods without a step in which one could err. ``InputError``
-        where a derivation does not end in the question's answer.
+        stands for both; the corrected style leaves out methods without a step in which one could err, the wrong style
+        those in whose last step one cannot err in the answer. ``InputError`` where a derivation does not end in the
+        question's answer.
         """
         style = Style(style)
         names = sorted(name for name in self.methods if methods is None or name in methods)
@@ -111,18 +117,40 @@ class Oracle(Generic[TaskT]):
                     f"question '{question.id}': the oracle's method '{name}' ends in {derivation.result[:40]!r}, but "
                     f"the answer is {question.answer[:40]!r}; load the question from {PREFIX}{self.family} again"
                 )
-            text = write(derivation.steps, style, joint=self.joint, rng=random.Random(f"{seed}/{question.id}/{name}"))
+            steps, answer = derivation.steps, question.answer
+            rng = random.Random(f"{seed}/{question.id}/{name}")
+            if style is Style.WRONG:
+                steps, answer = slipped(derivation, rng)
+            text = write(steps, style, joint=self.joint, rng=rng)
             if text:
-                found.append(Trace(method=name, style=style, text=text))
+                found.append(Trace(method=name, style=style, text=text, answer=answer))
         return found
 
 
+def slipped(derivation: Derivation, rng: random.Random) -> tuple[Sequence[Step], str]:
+    """The bare steps with a slip in the last one, and the wrong answer that it ends in; nothing where there is none.
+
+    That is a slip which says the same as the step but for the result at its end.
+    """
+    steps = [step for step in derivation.steps if step.short]
+    last = steps[-1] if steps else None
+    if last is None or not last.short.endswith(derivation.result):
+        return (), ""
+    said = last.short[: len(last.short) - len(derivation.result)]
+    ends = [slip.removeprefix(said) for slip in last.slips if slip.startswith(said)]
+    wrong = [end for end in ends if end.strip() and end != derivation.result]
+    if not wrong:
+        return (), ""
+    answer = rng.choice(wrong)
+    return [*steps[:-1], Step(short=said + answer, long="")], answer
+
+
 def write(steps: Sequence[Step], style: Style, *, joint: str, rng: random.Random) -> str | None:
-    """The steps in a style; None where the style has nothing to say (no step that could go wrong)."""
+    """The steps in a style; None or nothing where it has nothing to say (no step that could go wrong)."""
     if style is Style.LONG:
         return "\n".join(step.long for step in steps)
     lines = [step.short for step in steps if step.short]
-    if style is Style.SHORT:
+    if style in (Style.SHORT, Style.WRONG):
         return joint.join(lines)
     places = [step for step in steps if step.short and step.slips]
     if not places:
