@@ -152,11 +152,11 @@ def test_logging_is_left_as_it_was(cli: Cli) -> None:
         (
             ["prob"],
             "unknown command 'prob': did you mean probe? "
-            "There are demo, rollout, probe, update, landscape, eval, train, report",
+            "There are demo, rollout, probe, update, landscape, eval, select, train, report",
         ),
         (
             ["train", "sfx"],
-            "unknown recipe 'sfx': did you mean sft? There are init, sft, grpo, meta; see innerloop train --help",
+            "unknown recipe 'sfx': did you mean sft? There are init, sft, dpo, grpo, meta; see innerloop train --help",
         ),
         (["frobnicate"], "unknown command 'frobnicate': There are demo"),
         (["--hlep"], "unknown command '--hlep': did you mean --help?"),

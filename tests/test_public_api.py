@@ -17,6 +17,7 @@ PUBLIC = [
     "Curve",
     "DemoResult",
     "DemoSettings",
+    "DpoSettings",
     "EvalResult",
     "EvalSettings",
     "GrpoSettings",
@@ -39,6 +40,8 @@ PUBLIC = [
     "RolloutSettings",
     "Run",
     "Score",
+    "SelectResult",
+    "SelectSettings",
     "SftSettings",
     "Source",
     "Status",
@@ -55,6 +58,7 @@ PUBLIC = [
     "remove_overlap",
     "report",
     "rollout",
+    "select",
     "traces",
     "train",
     "update",
@@ -75,6 +79,7 @@ FIELDS = {
     "probe": f"{MEASURED} every candidates method memory",
     "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
     "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
+    "select": f"{COMMON} trajectories support by keep skip_short suffix",
     "report": "run beside json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
 }
@@ -88,6 +93,10 @@ RECIPES = {
     "sft": (
         f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
         "trajectory_weight answer_weight form_weight max_length"
+    ),
+    "dpo": (
+        f"{COMMON} {TRAINING} trajectories pairs_per_question passes loss beta label_smoothing sft_weight reference "
+        "max_length"
     ),
     "grpo": (
         f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "

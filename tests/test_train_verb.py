@@ -92,7 +92,7 @@ def test_the_first_loss_is_the_weighted_loss_of_the_first_rows(
 ) -> None:
     from innerloop.outer.loss import weighted_loss
     from innerloop.outer.rows import Weights, collate, make_row
-    from innerloop.outer.select import ORDERS
+    from innerloop.outer.select import CHOICES
     from innerloop.outer.support import passes, support_sets
     from innerloop.verbs.trajectories import gather
 
@@ -102,7 +102,7 @@ def test_the_first_loss_is_the_weighted_loss_of_the_first_rows(
     loaded = load(str(model), dtype="float32")
     asked, given = gather(str(questions), ("solutions",), limit=None, seed=0)
     by_id = {question.id: question for question in asked}
-    order = passes(support_sets(asked, given, None, ORDERS["random"](0)), 4, 0)
+    order = passes(support_sets(asked, given, None, CHOICES["random"](0)), 4, 0)
     weights = Weights(trajectory=0.5, answer=2, form=0)
     rows = [make_row(loaded, by_id[name], shown, weights) for name, shown in list(order)[:4]]
     batch = collate(rows, 0)

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from innerloop.verbs.probe import ProbeResult, ProbeSettings, probe
     from innerloop.verbs.report import ReportResult, ReportSettings, report
     from innerloop.verbs.rollout import RolloutResult, RolloutSettings, rollout
+    from innerloop.verbs.select import SelectResult, SelectSettings, select
     from innerloop.verbs.train import (
+        DpoSettings,
         GrpoSettings,
         InitResult,
         InitSettings,
@@ -61,6 +63,7 @@ __all__ = [
     "Curve",
     "DemoResult",
     "DemoSettings",
+    "DpoSettings",
     "EvalResult",
     "EvalSettings",
     "GrpoSettings",
@@ -83,6 +86,8 @@ __all__ = [
     "RolloutSettings",
     "Run",
     "Score",
+    "SelectResult",
+    "SelectSettings",
     "SftSettings",
     "Source",
     "Status",
@@ -99,6 +104,7 @@ __all__ = [
     "remove_overlap",
     "report",
     "rollout",
+    "select",
     "traces",
     "train",
     "update",
@@ -132,7 +138,9 @@ _HOMES = {
     "verbs.probe": ("ProbeResult", "ProbeSettings", "probe"),
     "verbs.report": ("ReportResult", "ReportSettings", "report"),
     "verbs.rollout": ("RolloutResult", "RolloutSettings", "rollout"),
+    "verbs.select": ("SelectResult", "SelectSettings", "select"),
     "verbs.train": (
+        "DpoSettings",
         "GrpoSettings",
         "InitResult",
         "InitSettings",

@@ -76,6 +76,11 @@ COMMANDS = (
         "eval --trajectories samples.jsonl --k 1,8",
     ),
     _Command(
+        "select",
+        "Choose the trajectories to train on: so many of each question, by gain, diversity, variance of reward, ….",
+        "select --model smollm2 --trajectories R1 --support 4 --by gain-per-token --out R2",
+    ),
+    _Command(
         "train init",
         "Make a fresh model, with a tokenizer of characters or bytes.",
         "train init --shape tiny --out M0",
@@ -84,6 +89,11 @@ COMMANDS = (
         "train sft",
         "Train a model on trajectories, or on answers alone.",
         "train sft --model M0 --questions gym:gcd?size=2000 --trajectories oracle --out R1",
+    ),
+    _Command(
+        "train dpo",
+        "Train a model to prefer right trajectories to wrong ones of the same question.",
+        "train dpo --model R1 --trajectories R2 --out R3",
     ),
     _Command(
         "train grpo",

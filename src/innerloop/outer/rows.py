@@ -8,18 +8,20 @@ thinking trajectory is closed by its delimiter first. What a model sampled keeps
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from innerloop.boxed import boxes
 from innerloop.errors import InputError
-from innerloop.schema import Mode, Question, Source, Trajectory
+from innerloop.schema import Mode, Question, Source, Status, Trajectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from innerloop.speaker import Speaker
+
+SizedT = TypeVar("SizedT", bound=Sized)
 
 MOST_DROPPED = 0.1  # share of rows over the length limit that is still taken for granted
 
@@ -57,9 +59,23 @@ class Row:
     def __post_init__(self) -> None:
         assert len(self.input_ids) == len(self.weights), "a weight for each token"
 
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
 
 def make_row(speaker: Speaker, question: Question, trajectory: Trajectory | None, weights: Weights) -> Row:
-    """The row of one trajectory; without one, of the answer alone."""
+    """The row of one trajectory with the question's answer behind it; without a trajectory, of the answer alone."""
+    return _row(speaker, question, trajectory, weights, question.answer)
+
+
+def own_row(speaker: Speaker, question: Question, trajectory: Trajectory, weights: Weights) -> Row:
+    """The row of a trajectory with its own answer behind it, right or wrong, where it has come to one."""
+    return _row(speaker, question, trajectory, weights, trajectory.answer)
+
+
+def _row(
+    speaker: Speaker, question: Question, trajectory: Trajectory | None, weights: Weights, answer: str | None
+) -> Row:
     mode = trajectory.mode if trajectory is not None else Mode.PLAIN
     parts: list[tuple[Sequence[int], float]] = [(speaker.prompt(question, mode=mode), 0.0)]
     if trajectory is not None and trajectory.source is Source.SAMPLE and trajectory.token_ids:
@@ -67,18 +83,25 @@ def make_row(speaker: Speaker, question: Question, trajectory: Trajectory | None
     else:
         if trajectory is not None:
             parts.append((speaker.encode(trajectory.text), weights.trajectory))
-            if mode is Mode.THINKING:
-                parts.append((speaker.encode(f"\n{speaker.think_end}"), weights.form))
-        parts.append((speaker.suffix_ids, weights.form))
-        parts.append((speaker.answer_ids(question.answer), weights.answer))
-        parts.append((speaker.encode("}") if speaker.suffix.endswith("{") else (), weights.form))
-        parts.append((_end(speaker), weights.form))
+        if trajectory is None or trajectory.status is not Status.TRUNCATED:
+            parts += _ended(speaker, mode, weights, answer)
     return Row(
         question_id=question.id,
         trajectory_id=trajectory.id if trajectory is not None else None,
         input_ids=tuple(token for tokens, _ in parts for token in tokens),
         weights=tuple(weight for tokens, weight in parts for _ in tokens),
     )
+
+
+def _ended(speaker: Speaker, mode: Mode, weights: Weights, answer: str | None) -> Iterator[tuple[Sequence[int], float]]:
+    """What follows a given text: the end of thinking, suffix, answer and brace where there is an answer, the end."""
+    if mode is Mode.THINKING:
+        yield speaker.encode(f"\n{speaker.think_end}"), weights.form
+    if answer is not None:
+        yield speaker.suffix_ids, weights.form
+        yield speaker.answer_ids(answer), weights.answer
+        yield speaker.encode("}") if speaker.suffix.endswith("{") else (), weights.form
+    yield _end(speaker), weights.form
 
 
 def _sampled(speaker: Speaker, tokens: Sequence[int], weights: Weights) -> Iterator[tuple[Sequence[int], float]]:
@@ -107,16 +130,15 @@ def _end(speaker: Speaker) -> tuple[int, ...]:
     return () if end is None else (end,)
 
 
-def within(rows: Iterable[Row], longest: int | None) -> tuple[list[Row], int]:
+def within(rows: Iterable[SizedT], longest: int | None) -> tuple[list[SizedT], int]:
     """The rows of at most ``longest`` tokens, and how many others there were; `InputError` where they are many."""
     everything = list(rows)
-    kept = [row for row in everything if longest is None or len(row.input_ids) <= longest]
+    kept = [row for row in everything if longest is None or len(row) <= longest]
     dropped = len(everything) - len(kept)
     if dropped > MOST_DROPPED * len(everything):
-        most = max(len(row.input_ids) for row in everything)
         raise InputError(
-            f"--max-length {longest}: {dropped} of {len(everything)} rows are longer (up to {most} tokens); "
-            "raise it, or leave the long trajectories out"
+            f"--max-length {longest}: {dropped} of {len(everything)} rows are longer (up to "
+            f"{max(map(len, everything))} tokens); raise it, or leave the long trajectories out"
         )
     return kept, dropped
 

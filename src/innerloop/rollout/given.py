@@ -18,7 +18,13 @@ from innerloop.store import Run
 log = logging.getLogger("innerloop.rollout")
 
 SOLUTIONS = "solutions"
+SAMPLE = "sample"
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def is_sample(source: str) -> bool:
+    """Whether a source of trajectories stands for sampling them first, which the training recipes do."""
+    return source.partition("?")[0] == SAMPLE
 
 
 def is_file(source: str) -> bool:
@@ -45,6 +51,8 @@ def given(
     path = Path(source)
     if path.is_dir():
         return from_run(path, questions)
+    if is_sample(source):
+        raise InputError(f"trajectories '{source}': only train sft and train dpo sample first; give a rollout's folder")
     if not path.exists() and path.suffix.lower() not in files.READERS:
         folder = path.parent.iterdir() if path.parent.is_dir() else ()
         siblings = [SOLUTIONS, ORACLE, *(entry.name for entry in folder)]

@@ -22,6 +22,7 @@ from innerloop.verbs.landscape import LandscapeResult
 from innerloop.verbs.probe import ProbeResult
 from innerloop.verbs.report import ReportResult
 from innerloop.verbs.rollout import RolloutResult
+from innerloop.verbs.select import SelectResult
 from innerloop.verbs.train.init import InitResult
 from innerloop.verbs.train.result import Look, TrainResult
 from innerloop.verbs.update import UpdateResult
@@ -232,6 +233,25 @@ def _indented(console: Console, text: str) -> None:
     from rich.padding import Padding
 
     console.print(Padding(escape(text), (0, 0, 0, 2)))
+
+
+@show.register
+def _(result: SelectResult) -> None:
+    console = _console()
+    if result.gain is not None:
+        of_all = f"of all {result.candidates} candidates {_figure(result.gain_before)}"
+        _line(console, f"mean gain {_figure(result.gain)} nats per answer token, {of_all}")
+    for count, why in (
+        (result.left_out, "trajectories were no candidates: not right, or without a verdict"),
+        (result.short, "questions have too few and are left out"),
+    ):
+        if count:
+            _line(console, f"{count} {why}")
+    _line(
+        console,
+        f"{result.trajectories} of {result.candidates} trajectories of {result.questions} questions in {result.run}",
+    )
+    _next(console, "train", "sft", "--model", "…", "--trajectories", str(result.run))
 
 
 @show.register

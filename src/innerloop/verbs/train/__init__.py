@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
+from innerloop.verbs.train.dpo import DpoSettings, dpo
 from innerloop.verbs.train.grpo import GrpoSettings, grpo
 from innerloop.verbs.train.init import InitResult, InitSettings, init
 from innerloop.verbs.train.meta import MetaSettings, meta
@@ -14,6 +15,7 @@ from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.sft import SftSettings, sft
 
 __all__ = [
+    "DpoSettings",
     "GrpoSettings",
     "InitResult",
     "InitSettings",
@@ -21,6 +23,7 @@ __all__ = [
     "SftSettings",
     "TrainResult",
     "TrainSettings",
+    "dpo",
     "grpo",
     "init",
     "meta",
@@ -37,5 +40,6 @@ def train(settings: Any, *, command: Sequence[str] | None = None) -> Any:  # noq
 
 train.register(InitSettings, init)
 train.register(SftSettings, sft)
+train.register(DpoSettings, dpo)
 train.register(GrpoSettings, grpo)
 train.register(MetaSettings, meta)

@@ -43,6 +43,8 @@ class Opening:
 
     def keep(self, *, rows: int, dropped: int = 0) -> None:
         """Write the questions, and note of how many rows the training is; ``dropped`` others were too long."""
+        if dropped:
+            log.warning("%d of %d rows are left out: they are longer than --max-length", dropped, rows + dropped)
         write_questions(self.run, missing_questions(self.run, self._questions))
         self.run.note("rows", rows)
         self.run.note("dropped", dropped)

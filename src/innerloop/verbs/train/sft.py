@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from innerloop.errors import InputError
 from innerloop.schema import Question, Trajectory
+from innerloop.verbs.sampling import with_samples
 from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
 from innerloop.verbs.train.opening import opening
@@ -32,13 +33,17 @@ class SftSettings(TrainSettings):
     questions: str | None = field(default=None, metadata=about(f"{QUESTION_SOURCES}; by default those of a RUN."))
     trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
         default=("solutions",),
-        metadata=about("solutions, oracle, a FILE or a RUN folder, several at once; none: learn answers alone."),
+        metadata=about(
+            "solutions, oracle, a FILE or a RUN folder, several at once; sample?n=64&temperature=0.7&top_k=50: sample "
+            "them first, with rollout's options; none: learn answers alone."
+        ),
     )
     support: int | None = field(
         default=None, metadata=about("Trajectories per question (the size of its support set); by default all.")
     )
-    select: Literal["random", "shortest", "first"] = field(
-        default="random", metadata=about("Which of a question's trajectories are taken, where there are more.")
+    select: Literal["random", "shortest", "first", "diverse"] = field(
+        default="random",
+        metadata=about("Which of a question's trajectories are taken; the command select knows more ways."),
     )
     keep: Literal["right", "all"] = field(
         default="right", metadata=about("Learn from trajectories that lead to the right answer only, or from all.")
@@ -76,7 +81,8 @@ def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> Train
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
-    questions, sets = _support(settings)
+    sources = with_samples(settings, "sft")
+    questions, sets = _support(settings, sources)
     with opening("sft", settings, questions, command) as opened:
         if not opened.finished:
             loaded = opened.load()
@@ -97,12 +103,14 @@ def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> Train
         return opened.result()
 
 
-def _support(settings: SftSettings) -> tuple[list[Question], dict[str, tuple[Trajectory | None, ...]]]:
+def _support(
+    settings: SftSettings, sources: tuple[str, ...]
+) -> tuple[list[Question], dict[str, tuple[Trajectory | None, ...]]]:
     """The questions, and the trajectories that each of them is learnt with."""
-    from innerloop.outer.select import ORDERS
+    from innerloop.outer.select import CHOICES
     from innerloop.outer.support import enough, support_sets
 
-    if settings.trajectories == ("none",):
+    if sources == ("none",):
         from innerloop.questions import load
 
         if settings.questions is None:
@@ -111,7 +119,7 @@ def _support(settings: SftSettings) -> tuple[list[Question], dict[str, tuple[Tra
         return questions, {question.id: (None,) for question in questions}
     from innerloop.verbs.trajectories import gather, right_ones
 
-    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, sources, limit=settings.limit, seed=settings.seed)
     questions = apart(settings, questions)
     if settings.keep == "right":
         given, others = right_ones(given, questions)
@@ -120,9 +128,7 @@ def _support(settings: SftSettings) -> tuple[list[Question], dict[str, tuple[Tra
     if settings.skip_short:
         questions, short = enough(questions, given, settings.support)
         log.info("%d questions are left out: they have fewer than %d trajectories", short, settings.support or 1)
-        if not questions:
-            raise InputError("--skip-short: no question has enough right trajectories; lower --support or sample more")
-    return questions, dict(support_sets(questions, given, settings.support, ORDERS[settings.select](settings.seed)))
+    return questions, dict(support_sets(questions, given, settings.support, CHOICES[settings.select](settings.seed)))
 
 
 def _rows(
@@ -133,17 +139,13 @@ def _rows(
 ) -> tuple[list[Row], int]:
     """Every row of every pass in order, and how many were too long."""
     from innerloop.outer.rows import make_row, within
-    from innerloop.outer.support import passes
+    from innerloop.outer.support import rows_in_order
 
-    by_id = {question.id: question for question in questions}
-    made: dict[tuple[str, str | None], Row] = {}
-    order = []
-    for name, trajectory in passes(sets, settings.passes, settings.seed):
-        key = (name, trajectory.id if trajectory else None)
-        if key not in made:
-            made[key] = make_row(loaded, by_id[name], trajectory, settings.weights())
-        order.append(made[key])
-    kept, dropped = within(order, settings.max_length or loaded.max_context)
-    if dropped:
-        log.warning("%d of %d rows are left out: more than %s tokens", dropped, len(order), settings.max_length)
-    return kept, dropped
+    by_id, weights = {question.id: question for question in questions}, settings.weights()
+    order = rows_in_order(
+        sets,
+        settings.passes,
+        settings.seed,
+        lambda name, trajectory: make_row(loaded, by_id[name], trajectory, weights),
+    )
+    return within(order, settings.max_length or loaded.max_context)

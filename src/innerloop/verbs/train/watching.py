@@ -112,20 +112,12 @@ def _probed(loaded: LoadedModel, questions: Sequence[Question], given: Sequence[
     token, share of downward moves."""
     if not given:
         return _Seen()
-    from innerloop.inner.probe import ProbeItem, probe
+    from innerloop.inner.probe import probe
     from innerloop.inner.summary import summarise
+    from innerloop.verbs.work import probe_item
 
     by_id = {question.id: question for question in questions}
-    items = [
-        ProbeItem(
-            trajectory_id=trajectory.id,
-            question_id=trajectory.question_id,
-            prompt=tuple(loaded.prompt(by_id[trajectory.question_id], mode=trajectory.mode)),
-            trajectory=tuple(loaded.encode(trajectory.text)),
-            answer=by_id[trajectory.question_id].answer,
-        )
-        for trajectory in given
-    ]
+    items = [probe_item(loaded, by_id[trajectory.question_id], trajectory) for trajectory in given]
     curves = list(probe(loaded, items, every="all"))
     return _Seen(
         values={
