@@ -85,14 +85,14 @@ FIELDS = {
 }
 OUTER = (
     "learning_rate warmup weight_decay clip max_steps lora save_every "
-    "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens"
+    "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens dry_run"
 )
 TRAINING = f"{OUTER} schedule batch_size parts minutes report_to"
 RECIPES = {
     "init": "out json debug shape tokenizer seed",
     "sft": (
         f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
-        "trajectory_weight answer_weight form_weight max_length"
+        "trajectory_weight answer_weight form_weight max_length export"
     ),
     "dpo": (
         f"{COMMON} {TRAINING} trajectories pairs_per_question passes loss beta label_smoothing sft_weight reference "
@@ -100,7 +100,7 @@ RECIPES = {
     ),
     "grpo": (
         f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "
-        "top_k max_tokens"
+        "top_k max_tokens export"
     ),
     "meta": (
         f"{COMMON} {OUTER} trajectories algorithm support query query_of within inner_steps inner_rate tasks combine "

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
 
+from innerloop import recipe_files
 from innerloop.errors import InputError
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -145,6 +147,7 @@ def _app(arguments: Sequence[str]) -> App:
         help_epilogue="`innerloop COMMAND --help` lists a command's options. Start with: innerloop demo",
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        config=recipe_files.RecipeFile(),
     )
     recipes = App(name="train", help=_TRAIN, help_format="plaintext", help_epilogue="Start with: innerloop train init")
     app.command(recipes)
@@ -174,7 +177,7 @@ def _function(command: _Command, arguments: Sequence[str]) -> Callable[..., None
 
     verb, settings_type = command.load()
 
-    def run(settings: Any) -> None:
+    def run(settings: Any, *, recipe: Path | None = None) -> None:  # noqa: ARG001  # it has been read by now
         result = verb(settings, command=["innerloop", *arguments])
         if settings.json:
             sys.stdout.write(json.dumps(jsonable(result), allow_nan=False) + "\n")
@@ -184,7 +187,11 @@ def _function(command: _Command, arguments: Sequence[str]) -> Callable[..., None
 
     if all(entry.default is not MISSING for entry in fields(settings_type)):  # then cyclopts wants a default of it all
         run.__defaults__ = (settings_type(),)
-    run.__annotations__ = {"settings": Annotated[settings_type, Parameter(name="*")], "return": None}
+    run.__annotations__ = {
+        "settings": Annotated[settings_type, Parameter(name="*")],
+        "recipe": Annotated[Path | None, Parameter(name=recipe_files.OPTION, help=recipe_files.HELP)],
+        "return": None,
+    }
     return run
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from innerloop.errors import InputError
+from innerloop.processes import world
 from innerloop.questions.nearest import nearest
 from innerloop.rollout.engines import ENGINES, TAKERS
 from innerloop.rollout.given import is_sample
@@ -35,6 +36,11 @@ def with_samples(settings: Any, recipe: str) -> tuple[str, ...]:
         raise InputError(f"--trajectories: {' and '.join(asked)}; a training samples once, use rollout for more")
     out = out_folder(f"train-{recipe}", settings)
     if not _begun(out, recipe):
+        if settings.dry_run or getattr(settings, "export", None) or world() > 1:
+            raise InputError(
+                f"--trajectories {asked[0]}: samples first, which --dry-run, --export and several processes do not do; "
+                "sample with innerloop rollout, and give its folder"
+            )
         from innerloop.verbs.rollout import rollout
 
         rollout(rollout_settings(asked[0], settings, out))

@@ -24,7 +24,9 @@ from innerloop.verbs.report import ReportResult
 from innerloop.verbs.rollout import RolloutResult
 from innerloop.verbs.select import SelectResult
 from innerloop.verbs.train.init import InitResult
+from innerloop.verbs.train.planning import DryRun
 from innerloop.verbs.train.result import Look, TrainResult
+from innerloop.verbs.train.verl_export import ExportResult
 from innerloop.verbs.update import UpdateResult
 
 if TYPE_CHECKING:
@@ -281,6 +283,50 @@ def _(result: TrainResult) -> None:
     _line(console, f"curves: {result.page}")
     _line(console, f"model: {result.model}" + (f", adapter: {result.adapter}" if result.adapter else ""))
     _next(console, "eval", "--model", str(result.run), "--questions", "…", "--n", "8")
+
+
+@show.register
+def _(result: DryRun) -> None:
+    console = _console()
+    passes = "" if result.tokens_per_pass is None else f", {result.tokens_per_pass:,} tokens a pass"
+    dropped = f", {result.dropped:,} left out as too long" if result.dropped else ""
+    _line(console, f"data: {result.questions:,} questions, {result.rows:,} rows{dropped}{passes}")
+    trained = "" if result.trained == result.parameters else f", {result.trained:,} of them trained"
+    _line(
+        console,
+        f"model: {result.model}, {result.parameters:,} parameters{trained}; N = {result.matrices:,} in matrices",
+    )
+    _line(console, f"steps: {result.steps:,}, in {result.processes} process{'es' if result.processes > 1 else ''}")
+    table = _table("work")
+    for header in ("tokens", "FLOPs"):
+        table.add_column(header, justify="right")
+    table.add_column("formula")
+    for phase in result.phases:
+        most = "≤ " if phase.bound else ""
+        table.add_row(phase.name, f"{most}{phase.tokens:,}", f"{most}{phase.flops:.3g}", escape(phase.formula))
+    console.print(table)
+    table = _table("memory of a process")
+    table.add_column("GiB", justify="right")
+    held = result.memory
+    for name in ("weights", "gradients", "optimiser", "copies", "activations", "total"):
+        table.add_row(name, _gib(getattr(held, name)))
+    for processes, each in held.spread.items():
+        table.add_row(f"each of {processes}, FSDP2 or ZeRO-3", _gib(each))
+    console.print(table)
+    _line(console, f"activations: an estimate, for {result.rows_at_once} rows of {result.longest} tokens at once")
+    for command in result.commands:
+        _line(console, command)
+
+
+@show.register
+def _(result: ExportResult) -> None:
+    console = _console()
+    _line(console, f"{result.rows:,} rows for {result.trainer} in {result.folder}")
+    _line(console, f"next, on the cluster: {shlex.quote(str(result.launch))}")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g}"
 
 
 _LOOKED_AT = ("watch_pass@1", "watch_gain", "watch_area", "watch_downward", "watch_tokens", "watch_entropy")

@@ -24,10 +24,10 @@ from innerloop.outer.meta.checkpoint import MetaState, optimizer_tensors, restor
 from innerloop.outer.meta.combine import Gradients
 from innerloop.outer.meta.cost import Spent, forward_cost
 from innerloop.outer.meta.meta_sgd import RATE
-from innerloop.outer.meta.processes import rank, same_start, sum_over, world
 from innerloop.outer.meta.seeds import seed_for, seeded
 from innerloop.outer.meta.settings import MetaSettings
 from innerloop.outer.meta.task import Loss, Task, TaskSource
+from innerloop.outer.processes import rank, same_start, sum_over, world
 
 _MAY_DIFFER = ("steps", "budget_tokens", "budget_flops")  # in a run that goes on
 
@@ -120,8 +120,7 @@ class MetaTraining:
         self._check(tasks, results)
         gradient = self.combination.join(buckets, seed_for(self.settings.seed, self.done, "join"))
         norm = self._apply(gradient)
-        self.spent += self._cost(tasks)
-        self.done += 1
+        self.count(tasks)
         query, support, before = results.T.tolist()
         families = _by_family(tasks, query)
         self.combination.learn(families)
@@ -140,6 +139,11 @@ class MetaTraining:
             spent=self.spent,
             seconds=time.monotonic() - began,
         )
+
+    def count(self, tasks: Sequence[Task]) -> None:
+        """A step on these tasks is done, or is to be taken as done where only the cost is asked for."""
+        self.spent += self._cost(tasks)
+        self.done += 1
 
     def over_budget(self, tasks: Sequence[Task]) -> bool:
         """Whether a step on these tasks would take more than there is. `InputError` where not even one step fits."""

@@ -21,8 +21,9 @@ from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from innerloop.models import LoadedModel
     from innerloop.outer.pairs import Pair, PairRow
+    from innerloop.speaker import Speaker
+    from innerloop.verbs.train.planning import DryRun
 
 log = logging.getLogger("innerloop")
 
@@ -72,12 +73,14 @@ class DpoSettings(TrainSettings):
             raise InputError("--label-smoothing and --loss robust: give both or neither; no other loss takes it")
 
 
-def dpo(settings: DpoSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+def dpo(settings: DpoSettings, *, command: Sequence[str] | None = None) -> TrainResult | DryRun:
     """Train a model to prefer right trajectories to wrong ones, into a run folder; goes on from the last checkpoint.
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
     questions, sets = _pairs(settings, with_samples(settings, "dpo"))
+    if settings.dry_run:
+        return _plan(settings, questions, sets, command)
     with opening("dpo", settings, questions, command) as opened:
         if not opened.finished:
             loaded = opened.load()
@@ -105,6 +108,41 @@ def dpo(settings: DpoSettings, *, command: Sequence[str] | None = None) -> Train
         return opened.result()
 
 
+def _plan(
+    settings: DpoSettings,
+    questions: Sequence[Question],
+    sets: dict[str, tuple[Pair, ...]],
+    command: Sequence[str] | None,
+) -> DryRun:
+    from innerloop.outer.estimate import build_of, forward, training
+    from innerloop.verbs.train.planning import FORWARD, Extent, phase, planned, skeleton, trained_by
+
+    made, dropped = _rows(settings, settings.speaker(), questions, sets)
+    build = build_of(skeleton(settings))
+    steps = settings.steps_of(len(made))
+    phases = [
+        phase("training", training(build, _lengths(made[: steps * settings.batch_size])), trained_by(settings)),
+    ]
+    if settings.reference == "start":
+        read = forward(build, _lengths(list(dict.fromkeys(made))))
+        phases.insert(0, phase("reading with the reference", read, FORWARD))
+    extent = Extent(
+        questions=len(questions),
+        rows=len(made),
+        dropped=dropped,
+        steps=steps,
+        rows_at_once=2 * settings.rows_at_once(),
+        longest=max(map(len, made)),
+        tokens_per_pass=round(sum(_lengths(made)) / settings.passes),
+    )
+    return planned("dpo", settings, build, extent, phases, command, logits=True)
+
+
+def _lengths(rows: Sequence[PairRow]) -> list[int]:
+    """Tokens of each side with its prompt."""
+    return [len(row.prompt) + len(side) for row in rows for side in (row.right, row.wrong)]
+
+
 def _pairs(settings: DpoSettings, sources: tuple[str, ...]) -> tuple[list[Question], dict[str, tuple[Pair, ...]]]:
     """The questions that have pairs, and these."""
     from innerloop.outer.pairs import pair_sets
@@ -130,7 +168,7 @@ def _pairs(settings: DpoSettings, sources: tuple[str, ...]) -> tuple[list[Questi
 
 
 def _rows(
-    settings: DpoSettings, loaded: LoadedModel, questions: Sequence[Question], sets: dict[str, tuple[Pair, ...]]
+    settings: DpoSettings, speaker: Speaker, questions: Sequence[Question], sets: dict[str, tuple[Pair, ...]]
 ) -> tuple[list[PairRow], int]:
     """Every pair of every pass in order, and how many were too long."""
     from innerloop.outer.pairs import pair_row
@@ -138,5 +176,5 @@ def _rows(
     from innerloop.outer.support import rows_in_order
 
     by_id = {question.id: question for question in questions}
-    order = rows_in_order(sets, settings.passes, settings.seed, lambda name, pair: pair_row(loaded, by_id[name], pair))
-    return within(order, settings.max_length or loaded.max_context)
+    order = rows_in_order(sets, settings.passes, settings.seed, lambda name, pair: pair_row(speaker, by_id[name], pair))
+    return within(order, settings.max_length or speaker.max_context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
@@ -14,11 +14,13 @@ from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
 from innerloop.verbs.train.opening import opening
 from innerloop.verbs.train.result import TrainResult
-from innerloop.verbs.train.settings import TrainSettings
+from innerloop.verbs.train.settings import EXPORT, TrainSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
+    from innerloop.verbs.train.planning import DryRun
     from innerloop.verbs.train.rewarding import Rewarding
+    from innerloop.verbs.train.verl_export import ExportResult
 
 _PATIENCE = 20  # steps in which some group must have two different rewards
 
@@ -53,6 +55,7 @@ class GrpoSettings(TrainSettings):
     temperature: float = field(default=1.0, metadata=about("Of the rollouts."))
     top_k: int = field(default=0, metadata=about("Sample from the K likeliest tokens; 0: from all."))
     max_tokens: int = field(default=256, metadata=about("Length at which a rollout is cut off."))
+    export: tuple[Literal["verl"], Path] | None = field(default=None, metadata=EXPORT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +75,7 @@ class GrpoSettings(TrainSettings):
             )
 
 
-def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> TrainResult | DryRun | ExportResult:
     """Train a model on its own rollouts into a run folder; goes on from the last checkpoint.
 
     Raises `InputError` for unusable input, among it a reward that cannot tell right from wrong; ``command`` is what the
@@ -82,6 +85,15 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
     from innerloop.questions import load
 
     questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
+    order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]
+    rows = len(order) * settings.group // settings.batch_size * settings.batch_size  # whole steps
+    if settings.dry_run:
+        return _plan(settings, questions, order, rows, command)
+    if settings.export is not None:
+        from innerloop.verbs.train.verl_export import export_grpo
+        from innerloop.verbs.train.watching import watched
+
+        return export_grpo(settings, questions, [question for own, _ in watched(settings).values() for question in own])
     with opening("grpo", settings, questions, command) as opened:
         if not opened.finished:
             from innerloop.evaluate.verify import DELIMITERS, Verifier
@@ -89,7 +101,6 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
             from innerloop.verbs.train.training import train_with
 
             loaded = opened.load()
-            order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]
             with Verifier(delimiters=(*DELIMITERS, (loaded.think_start, loaded.think_end))) as verifier:
                 rewarding = _rewarding(settings, loaded, verifier, questions)
                 opened.run.note("audit", rewarding.audit(questions))
@@ -98,12 +109,45 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
                     settings,
                     opened.run,
                     loaded,
-                    rows=len(order) * settings.group // settings.batch_size * settings.batch_size,  # whole steps
+                    rows=rows,
                     make=lambda arguments, lora, callbacks: _trainer(
                         settings, loaded, questions, order, rewarding, arguments, lora, [*callbacks, Flat(_PATIENCE)]
                     ),
                 )
         return opened.result()
+
+
+def _plan(
+    settings: GrpoSettings,
+    questions: Sequence[Question],
+    order: Sequence[str],
+    rows: int,
+    command: Sequence[str] | None,
+) -> DryRun:
+    from innerloop.outer.estimate import build_of, forward, training
+    from innerloop.verbs.train.planning import FORWARD, Extent, phase, planned, skeleton, trained_by
+
+    speaker = settings.speaker()
+    longest = {question.id: len(speaker.prompt(question)) + settings.max_tokens for question in questions}
+    build = build_of(skeleton(settings))
+    steps = settings.steps_of(rows)
+    lengths = [longest[name] for name in order[: steps * settings.batch_size // settings.group]]
+    kept = settings.gradient_on or settings.group
+    rollouts = forward(build, lengths).times(settings.group)
+    phases = [phase("generating", rollouts, FORWARD, bound=True)]
+    if settings.kl:
+        phases.append(phase("comparing with the model it began with", rollouts, FORWARD, bound=True))
+    phases.append(phase("training", training(build, lengths).times(kept), trained_by(settings), bound=True))
+    extent = Extent(
+        questions=len(questions),
+        rows=len(order),
+        steps=steps,
+        rows_at_once=settings.rows_at_once() * kept // settings.group,
+        longest=max(longest.values()),
+        tokens_per_pass=settings.group * sum(longest.values()),
+    )
+    copied = build.parameters if settings.kl and settings.lora is None else 0
+    return planned("grpo", settings, build, extent, phases, command, logits=True, copied=copied)
 
 
 def _rewarding(settings: GrpoSettings, loaded: LoadedModel, verifier: Any, questions: Sequence[Question]) -> Rewarding:

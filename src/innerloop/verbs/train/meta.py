@@ -20,9 +20,13 @@ from innerloop.verbs.train.settings import OuterSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
-    from innerloop.outer.meta.sampler import Record
+    from innerloop.outer.meta.sampler import Record, TaskSampler
     from innerloop.outer.meta.settings import MetaSettings as Algorithm
     from innerloop.outer.meta.train import Metrics
+    from innerloop.speaker import Speaker
+    from innerloop.verbs.train.planning import DryRun
+
+Families = dict[str, tuple[list[Question], list[Trajectory]]]  # by the name of their source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,28 +97,30 @@ class MetaSettings(OuterSettings):
         )
 
 
-def meta(settings: MetaSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+def meta(settings: MetaSettings, *, command: Sequence[str] | None = None) -> TrainResult | DryRun:
     """Meta-train a model into a run folder; goes on from the last checkpoint. What was spent is in the steps.
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
     families = _families(settings)
     questions = [question for own, _ in families.values() for question in own]
+    if settings.dry_run:
+        return _plan(settings, families, command)
     with opening("meta", settings, questions, command) as opened:
         if not opened.finished:
             loaded = opened.load()
-            records = [record for name, own in families.items() for record in _records(loaded, name, *own)]
+            records = _records(loaded, families)
             opened.keep(rows=sum(len(given) for _, given in families.values()))
             _train(settings, opened.run, loaded, records)
         return opened.result()
 
 
-def _families(settings: MetaSettings) -> dict[str, tuple[list[Question], list[Trajectory]]]:
+def _families(settings: MetaSettings) -> Families:
     """Questions and their right trajectories, by the name of their source."""
     from innerloop.verbs.scoring import short_name
     from innerloop.verbs.trajectories import gather, right_ones
 
-    families: dict[str, tuple[list[Question], list[Trajectory]]] = {}
+    families: Families = {}
     for source in settings.questions:
         name = short_name(source)
         if name in families:
@@ -125,8 +131,47 @@ def _families(settings: MetaSettings) -> dict[str, tuple[list[Question], list[Tr
     return families
 
 
-def _records(
-    loaded: LoadedModel, family: str, questions: Sequence[Question], given: Sequence[Trajectory]
+def _plan(settings: MetaSettings, families: Families, command: Sequence[str] | None) -> DryRun:
+    from innerloop.outer.estimate import build_of
+    from innerloop.outer.meta.language import LanguageLoss
+    from innerloop.outer.meta.train import MetaTraining
+    from innerloop.verbs.train.planning import Extent, Phase, planned, skeleton
+
+    model, plan = skeleton(settings), settings.plan()
+    records = _records(settings.speaker(), families)
+    tasks = _sampler(settings, records)
+    loss = LanguageLoss(model, pad_id=0, second_order=plan.second_order)
+    counted = MetaTraining(model, loss, tasks, plan)
+    while counted.done < plan.steps and not counted.over_budget(drawn := tasks.draw(counted.done)):
+        counted.count(drawn)
+    build, longest = build_of(model), max(len(row.input_ids) for r in records for row in (*r.trajectories, r.answer))
+    steps = plan.inner_steps if plan.second_order else 1
+    extent = Extent(
+        questions=len(records),
+        rows=sum(len(record.trajectories) for record in records),
+        steps=counted.done,
+        rows_at_once=2 * steps * settings.support + settings.query  # a second order keeps a way back through each step
+        if plan.second_order
+        else max(settings.support, settings.query),
+        longest=longest,
+        tokens_per_pass=None,
+    )
+    spent = Phase(
+        name="inner loops and queries",
+        tokens=counted.spent.tokens,
+        flops=counted.spent.flops,
+        formula="of matrices, as docs/meta.md counts them; padding counts",
+    )
+    return planned("meta", settings, build, extent, [spent], command, logits=True, copied=build.trained * steps)
+
+
+def _records(speaker: Speaker, families: Families) -> list[Record]:
+    """The records of all families."""
+    return [record for name, own in families.items() for record in _of_family(speaker, name, *own)]
+
+
+def _of_family(
+    speaker: Speaker, family: str, questions: Sequence[Question], given: Sequence[Trajectory]
 ) -> list[Record]:
     from innerloop.outer.meta.sampler import Record
     from innerloop.outer.rows import Weights, make_row
@@ -140,19 +185,26 @@ def _records(
         Record(
             family=family,
             question_id=question.id,
-            trajectories=tuple(make_row(loaded, question, trajectory, weights) for trajectory in own[question.id]),
-            answer=make_row(loaded, question, None, weights),
+            trajectories=tuple(make_row(speaker, question, trajectory, weights) for trajectory in own[question.id]),
+            answer=make_row(speaker, question, None, weights),
         )
         for question in questions
     ]
 
 
+def _sampler(settings: MetaSettings, records: Sequence[Record]) -> TaskSampler:
+    from innerloop.outer.meta.choosing import Choosing
+    from innerloop.outer.meta.sampler import Shape, TaskSampler
+
+    shape = Shape(support=settings.support, query=settings.query, kind=settings.query_of, scope=settings.within)
+    choosing = Choosing() if settings.adaptive else None
+    return TaskSampler(records, shape, tasks=settings.tasks, seed=settings.seed, choosing=choosing)
+
+
 def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Sequence[Record]) -> None:
     from innerloop.outer.callbacks import Clock, Watch
     from innerloop.outer.meta import checkpoint
-    from innerloop.outer.meta.choosing import Choosing
     from innerloop.outer.meta.language import LanguageLoss
-    from innerloop.outer.meta.sampler import Shape, TaskSampler
     from innerloop.outer.meta.train import MetaTraining, meta_train
     from innerloop.verbs.train.recording import recording
     from innerloop.verbs.train.saved import lora_config, save_model
@@ -164,9 +216,7 @@ def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Seque
         from peft import get_peft_model
 
         model = get_peft_model(model, lora)
-    shape = Shape(support=settings.support, query=settings.query, kind=settings.query_of, scope=settings.within)
-    choosing = Choosing() if settings.adaptive else None
-    tasks = TaskSampler(records, shape, tasks=settings.tasks, seed=settings.seed, choosing=choosing)
+    tasks = _sampler(settings, records)
     pad = loaded.tokenizer.pad_token_id
     loss = LanguageLoss(model, pad_id=0 if pad is None else pad, second_order=plan.second_order)
     file = run.path / "checkpoints" / "meta.safetensors"

@@ -3,6 +3,7 @@
 Annotations are no texts here: cyclopts would look the names in them up in the modules of the recipes.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,13 @@ from innerloop.verbs.train.reporting import check_reporters
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
+    from innerloop.speaker import Speaker
+
+
+EXPORT = about(
+    "verl DIR: train nothing, write what a verl cluster needs to do it into a new folder: data, reward, launch script.",
+    free=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,10 @@ class OuterSettings(OutputSettings, InputSettings):
         default=(), metadata=about("Trajectories of the held-out questions to probe, as --trajectories.", free=True)
     )
     watch_max_tokens: int = field(default=256, metadata=about("Length at which its samples are cut off.", free=True))
+    dry_run: bool = field(
+        default=False,
+        metadata=about("Only say what it would take: data, tokens, FLOPs, memory, how to launch it.", free=True),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,6 +73,12 @@ class OuterSettings(OutputSettings, InputSettings):
                 raise InputError(f"--watch: two sources are called {twice}; rename one, or give them as one")
         if self.watch_trajectories and not self.watch:
             raise InputError("--watch-trajectories: say with --watch which questions they belong to")
+
+    def speaker(self) -> "Speaker":
+        """The model's tokenizer and how to talk to it, without its weights."""
+        from innerloop.speaker import load_speaker
+
+        return load_speaker(self.model, trust_remote_code=self.trust_remote_code, **self.manner())
 
     def load_to_train(self) -> "LoadedModel":
         """The model with weights that can be trained, in float32 unless another type is asked for."""
@@ -93,3 +111,21 @@ class TrainSettings(OuterSettings):
         check_reporters(self.report_to)
         if self.batch_size % self.parts:
             raise InputError(f"--parts {self.parts}: does not divide --batch-size {self.batch_size}")
+
+    def steps_of(self, rows: int) -> int:
+        """Optimiser steps of a run over so many rows; `InputError` where there is none."""
+        steps = math.ceil(rows / self.batch_size)
+        steps = steps if self.max_steps is None else min(steps, self.max_steps)
+        if not steps:
+            raise InputError("nothing to train on: no rows are left")
+        return steps
+
+    def rows_at_once(self) -> int:
+        """Rows that one process works through together; `InputError` where they do not come out even."""
+        from innerloop.processes import world
+
+        if self.batch_size % (self.parts * world()):
+            raise InputError(
+                f"--batch-size {self.batch_size}: {world()} processes with --parts {self.parts} do not divide it"
+            )
+        return self.batch_size // self.parts // world()

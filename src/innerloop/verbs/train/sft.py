@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -17,11 +17,13 @@ from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
 from innerloop.verbs.train.opening import opening
 from innerloop.verbs.train.result import TrainResult
-from innerloop.verbs.train.settings import TrainSettings
+from innerloop.verbs.train.settings import EXPORT, TrainSettings
 
 if TYPE_CHECKING:
-    from innerloop.models import LoadedModel
     from innerloop.outer.rows import Row, Weights
+    from innerloop.speaker import Speaker
+    from innerloop.verbs.train.planning import DryRun
+    from innerloop.verbs.train.verl_export import ExportResult
 
 log = logging.getLogger("innerloop")
 
@@ -60,6 +62,7 @@ class SftSettings(TrainSettings):
         default=1.0, metadata=about("Weight of what is around the answer: suffix, closing brace, end.")
     )
     max_length: int | None = field(default=None, metadata=about("Leave out rows with more tokens; at most a tenth."))
+    export: tuple[Literal["verl"], Path] | None = field(default=None, metadata=EXPORT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,13 +79,17 @@ class SftSettings(TrainSettings):
         return Weights(trajectory=self.trajectory_weight, answer=self.answer_weight, form=self.form_weight)
 
 
-def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> TrainResult:
+def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> TrainResult | DryRun | ExportResult:
     """Fine-tune a model on trajectories into a run folder; goes on from the last checkpoint.
 
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
     sources = with_samples(settings, "sft")
     questions, sets = _support(settings, sources)
+    if settings.dry_run:
+        return _plan(settings, questions, sets, command)
+    if settings.export is not None:
+        return _export(settings, questions, sets)
     with opening("sft", settings, questions, command) as opened:
         if not opened.finished:
             loaded = opened.load()
@@ -101,6 +108,45 @@ def sft(settings: SftSettings, *, command: Sequence[str] | None = None) -> Train
                 ),
             )
         return opened.result()
+
+
+def _plan(
+    settings: SftSettings,
+    questions: Sequence[Question],
+    sets: dict[str, tuple[Trajectory | None, ...]],
+    command: Sequence[str] | None,
+) -> DryRun:
+    from innerloop.outer.estimate import build_of, training
+    from innerloop.verbs.train.planning import Extent, phase, planned, skeleton, trained_by
+
+    made, dropped = _rows(settings, settings.speaker(), questions, sets)
+    build = build_of(skeleton(settings))
+    steps = settings.steps_of(len(made))
+    lengths = [len(row.input_ids) for row in made]
+    extent = Extent(
+        questions=len(questions),
+        rows=len(made),
+        dropped=dropped,
+        steps=steps,
+        rows_at_once=settings.rows_at_once(),
+        longest=max(lengths),
+        tokens_per_pass=round(sum(lengths) / settings.passes),
+    )
+    work = training(build, lengths[: steps * settings.batch_size])
+    return planned(
+        "sft", settings, build, extent, [phase("training", work, trained_by(settings))], command, logits=False
+    )
+
+
+def _export(
+    settings: SftSettings, questions: Sequence[Question], sets: dict[str, tuple[Trajectory | None, ...]]
+) -> ExportResult:
+    from innerloop.verbs.train.verl_export import export_sft
+
+    made, _ = _rows(settings, settings.speaker(), questions, sets)
+    known = {(name, shown.id if shown else None): shown for name, own in sets.items() for shown in own}
+    order = [(row.question_id, known[row.question_id, row.trajectory_id]) for row in made]
+    return export_sft(settings, questions, order, max(len(row.input_ids) for row in made))
 
 
 def _support(
@@ -133,7 +179,7 @@ def _support(
 
 def _rows(
     settings: SftSettings,
-    loaded: LoadedModel,
+    speaker: Speaker,
     questions: Sequence[Question],
     sets: dict[str, tuple[Trajectory | None, ...]],
 ) -> tuple[list[Row], int]:
@@ -146,6 +192,6 @@ def _rows(
         sets,
         settings.passes,
         settings.seed,
-        lambda name, trajectory: make_row(loaded, by_id[name], trajectory, weights),
+        lambda name, trajectory: make_row(speaker, by_id[name], trajectory, weights),
     )
-    return within(order, settings.max_length or loaded.max_context)
+    return within(order, settings.max_length or speaker.max_context)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
 from innerloop.schema import Step
 from innerloop.store import Run
@@ -30,11 +28,8 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
     folder = run.path / "checkpoints"
     checkpoint, seconds = last_whole(folder)
     clock = Clock(seconds)
-    steps = math.ceil(rows / settings.batch_size)
-    steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
-    if not steps:
-        raise InputError("nothing to train on: no rows are left")
     reporting = Reporting()
+    steps = settings.steps_of(rows)
     with recording(run, steps) as records:
 
         def looked(step: Step) -> None:
@@ -56,17 +51,11 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
 def _arguments(settings: TrainSettings, folder: Path, steps: int) -> dict[str, Any]:
     """The arguments that all of TRL's trainers share."""
     import torch
-    from accelerate import PartialState
 
     on_gpu = torch.cuda.is_available() and settings.device != "cpu"
-    processes = PartialState().num_processes
-    if settings.batch_size % (settings.parts * processes):
-        raise InputError(
-            f"--batch-size {settings.batch_size}: {processes} processes with --parts {settings.parts} do not divide it"
-        )
     return {
         "output_dir": str(folder),
-        "per_device_train_batch_size": settings.batch_size // settings.parts // processes,
+        "per_device_train_batch_size": settings.rows_at_once(),
         "gradient_accumulation_steps": settings.parts,
         "max_steps": steps,
         "learning_rate": settings.learning_rate,

@@ -41,7 +41,7 @@ def watcher(settings: OuterSettings, loaded: LoadedModel) -> Callable[[], dict[s
     """
     if not settings.watch:
         return None
-    families = _families(settings)
+    families = watched(settings)
 
     def measure() -> dict[str, float]:
         loaded.model.eval()
@@ -54,7 +54,7 @@ def watcher(settings: OuterSettings, loaded: LoadedModel) -> Callable[[], dict[s
     return measure
 
 
-def _families(settings: OuterSettings) -> dict[str, tuple[list[Question], list[Trajectory]]]:
+def watched(settings: OuterSettings) -> dict[str, tuple[list[Question], list[Trajectory]]]:
     """Questions and trajectories to look at, by the name of their source."""
     from innerloop.questions import load
     from innerloop.verbs.scoring import short_name

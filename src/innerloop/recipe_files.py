@@ -1,0 +1,71 @@
+"""Settings from a file: ``--recipe FILE.toml`` beside the options of the command line, which win over it.
+
+A file has a table for each command that it is for, as ``[train.sft]``, with the command's options in it, written as on
+the command line without the dashes (``learning-rate = 1e-5``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+from cyclopts.argument import ArgumentCollection
+from cyclopts.config import Dict
+
+from innerloop.errors import InputError
+
+OPTION = "--recipe"
+HELP = "A TOML file with options of this command; those of the command line win over it."
+
+
+class RecipeFile:
+    """Fills in what a command line leaves open, from the file that its ``--recipe`` names."""
+
+    def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        """Called by cyclopts between parsing the command line and converting it."""
+        given = next((argument.tokens for argument in arguments if argument.name == OPTION), ())
+        if not given:
+            return
+        file = Path(given[-1].value)
+        options = _options(file, commands)
+        names = [name for argument in arguments for name in argument.names if name not in (OPTION, "--help")]
+        for key in options:
+            if f"--{key.replace('_', '-')}" not in names:
+                raise InputError(f"{file}, [{'.'.join(commands)}]: unknown key {key!r}{_nearest(key, names)}")
+        Dict(options, source=str(file), use_commands_as_keys=False)(app, commands, arguments)
+
+
+def _options(file: Path, commands: Sequence[str]) -> dict[str, Any]:
+    """The table of a command. `InputError` for a file that cannot be read or is for other commands."""
+    try:
+        table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--recipe {file}: cannot be read ({error}); name a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file}: not TOML ({error}); see recipes/ for examples") from error
+    tables = _tables(table)
+    for command in commands:
+        table = table.get(command) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        there = f"it has {', '.join(f'[{name}]' for name in tables)}" if tables else "it has no table at all"
+        raise InputError(f"{file}: has no table [{'.'.join(commands)}], {there}; take the file of this command")
+    return table
+
+
+def _tables(table: dict[str, Any], above: str = "") -> list[str]:
+    """Names of the tables that hold options: ``train.sft``."""
+    found: list[str] = []
+    for name, entry in table.items():
+        if isinstance(entry, dict):
+            below = _tables(entry, f"{above}{name}.")
+            found += below or [f"{above}{name}"]
+    return found
+
+
+def _nearest(key: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key.replace("_", "-"), [name.removeprefix("--") for name in names], n=1)
+    return f"; did you mean {near[0]!r}?" if near else "; --help lists the options"
