@@ -26,6 +26,7 @@ from cyclopts import App, Parameter
 
 from innerloop import recipe_files
 from innerloop.errors import InputError
+from innerloop.processes import is_main, rank
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -179,6 +180,8 @@ def _function(command: _Command, arguments: Sequence[str]) -> Callable[..., None
 
     def run(settings: Any, *, recipe: Path | None = None) -> None:  # noqa: ARG001  # it has been read by now
         result = verb(settings, command=["innerloop", *arguments])
+        if not is_main():
+            return
         if settings.json:
             sys.stdout.write(json.dumps(jsonable(result), allow_nan=False) + "\n")
         else:
@@ -233,7 +236,8 @@ def _unknown(kind: str, word: str, known: Sequence[str], help_hint: str) -> str:
 def _fail(status: int, said: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"innerloop: {_one_line(said)}\n")
+    whose = "" if is_main() else f"process {rank()}: "
+    sys.stderr.write(f"innerloop: {whose}{_one_line(said)}\n")
     return status
 
 
@@ -258,7 +262,7 @@ def _logs_on_stderr(debug: bool) -> Iterator[None]:
     handler = _ToStderr()
     ours, warnings = logging.getLogger("innerloop"), logging.getLogger("py.warnings")
     before = ours.level, ours.propagate, warnings.propagate
-    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.setLevel(logging.DEBUG if debug else logging.INFO if is_main() else logging.ERROR)
     ours.addHandler(handler)
     ours.propagate = False
     warnings.propagate = False

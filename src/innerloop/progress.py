@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import TYPE_CHECKING, TextIO
+
+from innerloop.processes import is_main
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -29,7 +32,7 @@ def progress(
     bar shows count, rate and time left; elsewhere there is one plain line every ten seconds and one at the end.
     Standard output is never written to.
     """
-    stream = stream or sys.stderr
+    stream = stream or (sys.stderr if is_main() else StringIO())  # of several processes the first one speaks
     shown = Bar(description, total, unit, stream) if stream.isatty() else Lines(description, total, unit, stream)
     try:
         yield shown

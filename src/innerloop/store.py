@@ -339,6 +339,25 @@ class Run:
         write_file(self.path / "run.json", text.encode())
 
 
+class Follower(Run):
+    """A run that another process writes: everything can be read, and what is written here goes nowhere."""
+
+    @classmethod
+    def follow(cls, path: Path, verb: str) -> Follower:
+        """The run that the first process of a training has just begun or gone on with."""
+        return cls(path, _read_manifest(path / "run.json"), verb)
+
+    def write(self, stage: str, table: pa.Table) -> Path:  # noqa: ARG002
+        """Nothing: the first process writes."""
+        return self.path / stage
+
+    def replace(self, stage: str, table: pa.Table) -> None:
+        """Nothing: the first process writes."""
+
+    def _save(self) -> None:
+        """Nothing: notes are for this process alone."""
+
+
 def _packed(stage: str, table: pa.Table) -> pa.Buffer:
     """A table as the content of a shard."""
     sink = pa.BufferOutputStream()

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from innerloop.outer.processes import any_of
 from innerloop.schema import Step
 
 _WHOLE = "whole.json"  # written last into a checkpoint: without it, a kill came in between
@@ -64,7 +65,7 @@ class Deadline(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Called by the trainer after each step."""
-        if self._clock.seconds >= self._limit:
+        if any_of(self._clock.seconds >= self._limit):  # clocks differ, and one that stopped would leave others waiting
             control.should_training_stop = control.should_save = True
 
 

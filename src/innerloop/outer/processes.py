@@ -1,12 +1,13 @@
-"""Data parallel in a few lines: every process takes some of a step's tasks, sums go over all of them.
+"""Several processes that train one model: what they add up, and what they have to agree on.
 
-Each process knows all tasks of a step and all results, so all of them update alike. Without
-`torch.distributed` there is one process and nothing to do.
+In meta-learning every process takes some of a step's tasks, knows all tasks and all results, and updates as all others
+do; transformers' trainers spread rows themselves. Without `torch.distributed` there is one process and nothing to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -36,6 +37,31 @@ def same_start(tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for tensor in tensors.values():
                 dist.broadcast(tensor, src=0)
+
+
+def meet() -> None:
+    """Wait until every process is here."""
+    if _several():
+        dist.barrier()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The first process goes through the block before all others."""
+    if rank():
+        meet()
+    yield
+    if not rank():
+        meet()
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is so in any process, so that all of them act alike."""
+    if not _several():
+        return flag
+    told = torch.tensor(float(flag), device="cuda" if "nccl" in dist.get_backend() else "cpu")
+    dist.all_reduce(told, op=dist.ReduceOp.MAX)
+    return bool(told)
 
 
 def _several() -> bool:

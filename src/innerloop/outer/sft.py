@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from innerloop.outer.guard import Guarded
 from innerloop.outer.rows import Row, collate
+from innerloop.processes import world
 
 
 class WeightedSFTTrainer(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL's imports are lazy
@@ -73,6 +74,9 @@ def sft_trainer(
     callbacks: Sequence[Any] = (),
 ) -> WeightedSFTTrainer:
     """A trainer over rows in their order; ``arguments`` are those of transformers' trainer."""
+    if (processes := world()) > 1:
+        step = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] * processes
+        rows = filled(rows, step)
     dataset = Dataset.from_dict(
         {
             "input_ids": [row.input_ids for row in rows],
@@ -90,6 +94,15 @@ def sft_trainer(
         peft_config=lora,
         callbacks=list(callbacks),
     )
+
+
+def filled(rows: Sequence[Row], step: int) -> list[Row]:
+    """Rows without any weight behind the others, to a multiple of ``step``.
+
+    The last step then has as many rows for each process; what accelerate would fill it with are first rows again.
+    """
+    empty = Row(rows[-1].question_id, None, rows[-1].input_ids[:2], (0.0, 0.0))
+    return [*rows, *[empty] * (-len(rows) % step)]
 
 
 class _Collator:

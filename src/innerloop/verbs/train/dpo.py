@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from innerloop.errors import InputError
+from innerloop.processes import world
 from innerloop.schema import Question
 from innerloop.verbs.engine_settings import more_than_zero
 from innerloop.verbs.sampling import with_samples
@@ -85,6 +86,8 @@ def dpo(settings: DpoSettings, *, command: Sequence[str] | None = None) -> Train
         if not opened.finished:
             loaded = opened.load()
             rows, dropped = _rows(settings, loaded, questions, sets)
+            if world() > 1:  # the last step would have other pairs on each number of processes
+                rows = rows[: len(rows) // settings.batch_size * settings.batch_size]
             opened.keep(rows=len(rows), dropped=dropped)
             from innerloop.outer.dpo import Preference, dpo_trainer
             from innerloop.verbs.train.training import train_with

@@ -74,6 +74,16 @@ class GrpoSettings(TrainSettings):
                 + ", so that a question's rollouts stay together"
             )
 
+    def rows_at_once(self) -> int:
+        """Rollouts that one process works through together, whole groups; `InputError` where they are not."""
+        rows = super().rows_at_once()
+        if rows % self.group:
+            raise InputError(
+                f"--batch-size {self.batch_size}: must be a multiple of --group {self.group}, --parts "
+                f"{self.parts} and the number of processes together, so that a question's rollouts stay together"
+            )
+        return rows
+
 
 def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> TrainResult | DryRun | ExportResult:
     """Train a model on its own rollouts into a run folder; goes on from the last checkpoint.

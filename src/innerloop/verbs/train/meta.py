@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from innerloop.errors import InputError
+from innerloop.processes import is_main
 from innerloop.schema import Question, Step, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
@@ -228,7 +229,7 @@ def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Seque
         def on_step(training: MetaTraining, metrics: Metrics) -> None:
             kept.add(Step.of("train", metrics.step, clock.seconds, _numbers(metrics)))
             watch.look(metrics.step)
-            if metrics.step % settings.save_every == 0:
+            if metrics.step % settings.save_every == 0 and is_main():
                 kept.flush()
                 state = training.state()
                 checkpoint.save(checkpoint.MetaState(state.tensors, state.values | {"seconds": clock.seconds}), file)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from innerloop.processes import is_main, world
 from innerloop.schema import Question
-from innerloop.store import Run
+from innerloop.store import Follower, Run
 from innerloop.verbs.shared import configuration, free_fields, missing_questions, out_folder, write_questions
 from innerloop.verbs.train.live import last_page
 from innerloop.verbs.train.result import TrainResult, result_of
@@ -65,17 +66,47 @@ class Opening:
 def opening(
     recipe: str, settings: OuterSettings, questions: Sequence[Question], command: Sequence[str] | None
 ) -> Iterator[Opening]:
-    """Hold the run folder of ``train RECIPE`` while the block runs; goes on where there is an earlier start."""
+    """Hold the run folder of ``train RECIPE`` while the block runs; goes on where there is an earlier start.
+
+    Of several processes the first one holds it, and all others see what it has written.
+    """
     out = out_folder(f"train-{recipe}", settings)
-    started = Run.start(out, f"train {recipe}", configuration(settings), command=command, free=free_fields(settings))
     done = False
     try:
-        with started as run:
+        with _together(settings) as meet, ExitStack() as stack:
+            if is_main():
+                start = Run.start(
+                    out, f"train {recipe}", configuration(settings), command=command, free=free_fields(settings)
+                )
+                run = stack.enter_context(start)
+                meet()
+            else:
+                meet()
+                run = Follower.follow(out, f"train {recipe}")
             opened = Opening(run, recipe, settings, questions)
             done = opened.finished
             if done:
                 log.info("nothing to do: %s holds the trained model", out)
             yield opened
     finally:
-        if not done:
+        if is_main() and not done:
             last_page(out)
+
+
+@contextmanager
+def _together(settings: OuterSettings) -> Iterator[Callable[[], None]]:
+    """Bring the processes together that a launcher started; gives what waits for all of them."""
+    if world() == 1:
+        yield lambda: None
+        return
+    import torch
+    from accelerate import PartialState
+
+    from innerloop.outer.processes import meet
+
+    # It takes a GPU for each process, where there are any.
+    state = PartialState(cpu=settings.device == "cpu" or not torch.cuda.is_available())
+    try:
+        yield meet
+    finally:
+        state.destroy_process_group()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from innerloop.processes import is_main
 from innerloop.progress import Progress, progress
 from innerloop.schema import Step
 from innerloop.store import Run
@@ -33,7 +34,7 @@ class Recording:
         else:
             said = (f"{name.removeprefix('watch_')} {value:.3g}" for name, value in numbers.items())
             log.info("step %d: %s", step.step, ", ".join(said))
-        if self._page.due:
+        if is_main() and self._page.due:
             self.flush()
             self._page.write()
 

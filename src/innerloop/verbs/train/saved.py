@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.gguf_cache import quiet_bars
+from innerloop.processes import is_main
 from innerloop.prompts import INSTRUCTION
 from innerloop.speaker import MANNER_FILE
 from innerloop.store import Run
@@ -31,15 +32,22 @@ def lora_config(settings: OuterSettings) -> Any:
     return LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def save_model(settings: OuterSettings, run: Run, model: Any, loaded: LoadedModel) -> None:
-    """Write ``model``, and with LoRA ``adapter`` too; whole or not at all, and noted as the end of the training."""
+def save_model(
+    settings: OuterSettings, run: Run, model: Any, loaded: LoadedModel, weights: dict[str, Any] | None = None
+) -> None:
+    """Write ``model``, and with LoRA ``adapter`` too; whole or not at all, and noted as the end of the training.
+
+    Of several processes the first one writes. ``weights`` stand for the model's own, where these are spread.
+    """
+    if not is_main():
+        return
     if settings.lora is not None:
         model.save_pretrained(run.path / "adapter")
         model = model.merge_and_unload()
     unfinished = run.path / "model.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     with quiet_bars():
-        model.save_pretrained(unfinished)
+        model.save_pretrained(unfinished, state_dict=weights)
     loaded.tokenizer.save_pretrained(unfinished)
     _keep_manner(loaded, unfinished)
     shutil.rmtree(run.path / "model", ignore_errors=True)

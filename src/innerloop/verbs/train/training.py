@@ -24,9 +24,11 @@ Make = Callable[[dict[str, Any], Any, Sequence[Any]], Any]  # arguments, LoRA co
 def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: int, make: Make) -> None:
     """Train from the last whole checkpoint to the end, and save the model (with LoRA merged, and apart)."""
     from innerloop.outer.callbacks import Clock, Deadline, Record, Watch, Whole, last_whole
+    from innerloop.outer.processes import main_first
 
     folder = run.path / "checkpoints"
-    checkpoint, seconds = last_whole(folder)
+    with main_first():  # it removes halves
+        checkpoint, seconds = last_whole(folder)
     clock = Clock(seconds)
     reporting = Reporting()
     steps = settings.steps_of(rows)
@@ -45,7 +47,14 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
         _quieten(trainer)
         with quiet_bars():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    save_model(settings, run, trainer.accelerator.unwrap_model(trainer.model), loaded)
+    save_model(settings, run, trainer.accelerator.unwrap_model(trainer.model), loaded, _whole_weights(trainer))
+
+
+def _whole_weights(trainer: Any) -> dict[str, Any] | None:
+    """The weights where they are spread over processes, gathered by all of them; None where each has its own."""
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return None
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
 
 
 def _arguments(settings: TrainSettings, folder: Path, steps: int) -> dict[str, Any]:
