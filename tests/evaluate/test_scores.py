@@ -48,6 +48,14 @@ def test_counts_votes_and_lengths() -> None:
     assert Score.from_table(Score.to_table([found])) == [found]
 
 
+def test_the_order_in_which_samples_finished_does_not_show() -> None:
+    questions = {name: Question(id=name, question="?", answer="1") for name in ("b", "a", "c")}
+    samples = [sample(i, R, question_id=name, id=f"{name}/{i}") for i, name in enumerate(["z", "c", "y", "a", "b"])]
+    found = tally("s", samples, questions)
+    assert [score.question_id for score in found] == ["b", "a", "c", "y", "z"]
+    assert tally("s", samples[::-1], questions) == found
+
+
 def test_equal_votes_are_the_same_value_not_the_same_text() -> None:
     assert answer_key("10{,}000") == answer_key("10000") == answer_key("$10,000$")
     assert answer_key(r"\frac{3}{4}") == answer_key("0.75") != answer_key("75%")

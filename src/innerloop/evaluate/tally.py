@@ -22,18 +22,20 @@ def tally(
     benchmarks: Mapping[str, str] | None = None,
     curves: Iterable[Curve] = (),
 ) -> list[Score]:
-    """One score per question, in the order in which the questions are met; controls are left out.
+    """One score per question, in the order of ``questions``; controls are left out.
 
-    ``questions`` may lack some (verdicts can be counted without them); ``benchmarks`` names each question's.
+    ``questions`` may lack some (verdicts can be counted without them): they come last, by id. The order in which samples
+    finished does not show, for resampled intervals depend on that of the scores. ``benchmarks`` names each question's.
     """
     losses = {curve.trajectory_id: float(curve.loss[-1]) for curve in curves if curve.loss}
     samples: dict[str, list[Trajectory]] = {}
     for trajectory in trajectories:
         if not trajectory.source.is_control:
             samples.setdefault(trajectory.question_id, []).append(trajectory)
+    place = {name: i for i, name in enumerate(questions)}
     return [
-        _score(series, name, own, questions.get(name), (benchmarks or {}).get(name), losses)
-        for name, own in samples.items()
+        _score(series, name, samples[name], questions.get(name), (benchmarks or {}).get(name), losses)
+        for name in sorted(samples, key=lambda name: (place.get(name, len(place)), name))
     ]
 
 
