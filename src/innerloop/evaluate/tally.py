@@ -24,8 +24,9 @@ def tally(
 ) -> list[Score]:
     """One score per question, in the order of ``questions``; controls are left out.
 
-    ``questions`` may lack some (verdicts can be counted without them): they come last, by id. The order in which samples
-    finished does not show, for resampled intervals depend on that of the scores. ``benchmarks`` names each question's.
+    ``questions`` may lack some (verdicts can be counted without them): they come last, by id. The order in which
+    samples finished does not show, for resampled intervals depend on that of the scores. ``benchmarks`` names each
+    question's.
     """
     losses = {curve.trajectory_id: float(curve.loss[-1]) for curve in curves if curve.loss}
     samples: dict[str, list[Trajectory]] = {}
