@@ -143,7 +143,11 @@ def test_every_training_is_planned(
     ran = cli(*command, "--recipe", file, "--model", model, *data, "--dry-run", "--json")
     assert ran.status == 0, ran.err
     plan = json.loads(ran.out)
-    assert plan["steps"] == (1 if command[1] == "grpo" else 2)
+    options = tomllib.loads(file.read_text(encoding="utf-8"))["train"][command[1]]
+    rows = plan["rows"] * options.get("group", 1)
+    assert plan["rows"] == {"sft": 512, "grpo": plan["questions"]}[command[1]] or data == ["--limit", "64"]
+    last = 0 if command[1] == "grpo" else options["batch-size"] - 1  # sft takes the rows that do not fill a step, too
+    assert plan["steps"] == (rows + last) // options["batch-size"]
     assert plan["commands"][1].startswith("accelerate launch --config_file recipes/accelerate/multi-gpu.yaml -m innerl")
     assert "--dry-run" not in plan["commands"][0]
     assert list(Path().iterdir()) == [], "nothing is written"
