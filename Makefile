@@ -11,7 +11,7 @@ VLLM_READY := $(VLLM_VENV)/.ready
 WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help setup setup-vllm demo test test-fast test-vllm lint format bench clean
+.PHONY: help setup setup-vllm demo test test-all test-fast test-vllm lint format bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -39,11 +39,14 @@ $(VLLM_READY): pyproject.toml constraints-vllm.txt
 demo: $(READY) ## the main job on the bundled model; leaves runs/demo/report.html
 	$(BIN)/innerloop demo --out runs/demo
 
-test: $(READY) ## all tests
+test: $(READY) ## all tests but the longest
+	$(PYTEST) -m "not long"
+
+test-all: $(READY) ## all tests, before a release
 	$(PYTEST)
 
 test-fast: $(READY) ## the first tier: no model is loaded, no browser opened, no test takes long
-	$(PYTEST) -m "not model and not slow and not browser"
+	$(PYTEST) -m "not model and not slow and not long and not browser"
 
 test-vllm: $(VLLM_READY) ## the tests of the vLLM engine against the real one
 	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest tests/rollout/test_vllm_engine.py

@@ -118,6 +118,7 @@ def test_two_processes_make_the_sft_steps_of_one(model: Path, questions: Path, t
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_two_processes_stop_together_and_go_on(model: Path, questions: Path, tmp_path: Path) -> None:
     options = {"max_steps": 4, "passes": 4}
     launched(2, *sft(model, questions, tmp_path / "r", **options, minutes=1e-6))
@@ -132,6 +133,7 @@ def test_two_processes_stop_together_and_go_on(model: Path, questions: Path, tmp
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_input_that_cannot_be_used_is_said_by_the_first(model: Path, questions: Path, tmp_path: Path) -> None:
     ran = launched(2, *sft(model, questions, tmp_path / "r", batch_size=3), check=False)
     assert ran.returncode != 0
@@ -202,7 +204,7 @@ state.destroy_process_group()
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("loss", ["dapo", "grpo"])
+@pytest.mark.parametrize("loss", ["dapo", pytest.param("grpo", marks=pytest.mark.long)])
 def test_two_processes_make_the_grpo_steps_of_one(model: Path, tmp_path: Path, loss: str) -> None:
     script = tmp_path / "step.py"
     script.write_text(GRPO_STEP)
@@ -228,6 +230,7 @@ def test_two_processes_make_the_grpo_steps_of_one(model: Path, tmp_path: Path, l
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_grpo_runs_in_two_processes(cli: Cli, model: Path, tmp_path: Path) -> None:
     words = ["--model", model, "--questions", "gym:gcd?size=8", "--group", 2, "--batch-size", 8, "--gradient-on", 1]
     words += ["--max-tokens", 6, "--threads", 1, "--device", "cpu", "--out", tmp_path / "r", "--json"]
@@ -259,6 +262,7 @@ def test_two_processes_make_the_dpo_steps_of_one(model: Path, questions: Path, t
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_meta_runs_in_two_processes(model: Path, questions: Path, tmp_path: Path) -> None:
     words = ["--model", model, "--questions", questions, "--trajectories", "solutions", "--support", 2, "--query", 2]
     words += ["--max-steps", 2, "--save-every", 1, "--threads", 1, "--device", "cpu", "--json"]

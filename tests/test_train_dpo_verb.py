@@ -86,6 +86,7 @@ def test_dpo_raises_the_margin_from_nothing(
     assert json.loads(again.out)["rows"] == 48
 
 
+@pytest.mark.long
 def test_killed_and_started_again_it_comes_to_the_same_losses(
     cli: Cli, model: Path, questions: Path, trajectories: Path, tmp_path: Path
 ) -> None:

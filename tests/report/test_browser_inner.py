@@ -250,7 +250,7 @@ def test_questions_and_figures_can_be_chosen(small: Path, open_inner: Open, unti
 
 
 @pytest.mark.parametrize("figure", ["update-scatter", "update-heat", "landscape-surface", "landscape-contour"])
-@pytest.mark.parametrize("kind", ["png", "svg"])
+@pytest.mark.parametrize("kind", [pytest.param("png", marks=pytest.mark.long), "svg"])
 def test_figures_can_be_saved(small: Path, open_inner: Open, until: Until, figure: str, kind: str) -> None:
     tab = open_inner(small)
     tab.locator(f"#{figure}").scroll_into_view_if_needed()
