@@ -52,6 +52,16 @@ def smollm2() -> LoadedModel:
     return load("smollm2", dtype="float32", device="cpu")
 
 
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a fresh model of 0.9 million weights that reads characters; nobody writes into it."""
+    from innerloop.outer.init import fresh, save
+
+    folder = tmp_path_factory.mktemp("fresh") / "m"
+    save(*fresh("tiny", "characters", 0), folder)
+    return folder
+
+
 class Ran(NamedTuple):
     """What a command line left: exit status, standard output, standard error."""
 

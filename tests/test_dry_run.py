@@ -17,15 +17,6 @@ pytestmark = pytest.mark.model
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from innerloop.outer.init import fresh, save
-
-    folder = tmp_path_factory.mktemp("fresh") / "m"
-    save(*fresh("tiny", "characters", 0), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         {"id": f"q{i}", "question": f"{i}+{i}=?", "answer": f"{2 * i}", "solution": "so" * (1 + i)} for i in range(6)

@@ -110,15 +110,6 @@ def test_every_file_is_read_by_its_command(
         assert getattr(found[0], name) == (tuple(value) if isinstance(value, list) else value)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from innerloop.outer.init import fresh, save
-
-    folder = tmp_path_factory.mktemp("fresh") / "m"
-    save(*fresh("tiny", "characters", 0), folder)
-    return folder
-
-
 @pytest.mark.model
 @pytest.mark.parametrize(
     ("file", "command"),

@@ -92,15 +92,6 @@ class Engine(ScriptedEngine):
         return ids
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from innerloop.outer.init import fresh, save
-
-    folder = tmp_path_factory.mktemp("fresh") / "m"
-    save(*fresh("tiny", "characters", 0), folder)
-    return folder
-
-
 @pytest.fixture
 def engine(model: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     loaded = load(str(model))

@@ -8,3 +8,8 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The first line of what an error says, or its kind where it says nothing; ``most`` characters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -126,7 +126,7 @@ def _readable(gguf: Path) -> Iterator[None]:
     except (ValueError, KeyError, IndexError, NotImplementedError, OSError) as error:
         if isinstance(error, InputError):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"cannot read {str(gguf)!r} as a GGUF model: {reason}") from error
 
 

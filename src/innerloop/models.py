@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.gguf_cache import quiet_bars
 from innerloop.model_files import resolve
 from innerloop.speaker import Speaker, brought, max_context, speak
@@ -121,7 +121,7 @@ def _read(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_code: boo
     except MemoryError as error:
         raise InputError(f"model {name!r} does not fit into memory; try dtype bfloat16") from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"model {name!r} cannot be loaded from {str(folder)!r}: {reason}") from error
     model, info = read
     if info["missing_keys"]:  # transformers would go on with random numbers in their place

@@ -6,7 +6,6 @@ the command line without the dashes (``learning-rate = 1e-5``).
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,5 +66,7 @@ def _tables(table: dict[str, Any], above: str = "") -> list[str]:
 
 
 def _nearest(key: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key.replace("_", "-"), [name.removeprefix("--") for name in names], n=1)
-    return f"; did you mean {near[0]!r}?" if near else "; --help lists the options"
+    from innerloop.questions.nearest import nearest
+
+    near = nearest(key.replace("_", "-"), [name.removeprefix("--") for name in names])
+    return near or "; --help lists the options"

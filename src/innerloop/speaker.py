@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop import chat
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.schema import Mode, Question
 
@@ -199,7 +199,7 @@ def load_speaker(
                 options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
                 tokenizer = AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}: {reason}") from error
         context = _max_context(place)
         instruction = brought(place, "instruction") if instruction is None else instruction

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from innerloop.cluster.options import ClusterOptions, Machine, Team
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 
 log = logging.getLogger("innerloop.cluster")
 
@@ -56,7 +56,7 @@ class Connection:
                 self._join(address, options)
         except (ConnectionError, OSError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
             self.close()
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            said = first_line(error)
             if self._local:
                 raise InputError(f"no Ray cluster could be started on this machine: {said}") from error
             raise InputError(

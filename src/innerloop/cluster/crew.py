@@ -20,7 +20,7 @@ from innerloop.cluster.connection import Connection
 from innerloop.cluster.options import ClusterOptions, Team
 from innerloop.cluster.work import Done, Job, ResultT, Unit, WorkT
 from innerloop.cluster.worker import Failure, Place, Turn, Worker
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 
 log = logging.getLogger("innerloop.cluster")
 
@@ -179,7 +179,7 @@ class Crew(Generic[WorkT, ResultT]):
         try:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
-            raise RuntimeError(f"a worker on {member.host} failed: {_first_line(error.cause)}") from error
+            raise RuntimeError(f"a worker on {member.host} failed: {first_line(error.cause)}") from error
         except self._ray.exceptions.RayError as error:
             self._died(member, _why(error))
             return
@@ -305,7 +305,3 @@ _MEANINGS = {
     "worker process has died": "its process ended",
     "owner has died": "the cluster took this process for dead",
 }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
 from innerloop.schema import Status
 
@@ -37,6 +37,7 @@ log = logging.getLogger("innerloop.rollout")
 INSTALL = "pip install 'innerloop[llamacpp]'"
 _STREAMS = 16  # more gain little on a CPU
 _PAD = 256  # llama.cpp rounds contexts up to this
+_SAID = 300  # characters of a message that are worth a line
 _BATCH = 2048  # prompt tokens read at once, over all streams
 _FAILED = (RuntimeError, ValueError, MemoryError, OSError)  # what the binding raises for what it is fed
 
@@ -157,7 +158,7 @@ class LlamaCppEngine:
         try:
             self._server = xllamacpp.Server(settings)
         except _FAILED as error:
-            raise InputError(f"llama.cpp cannot load {str(self._gguf)!r}: {_first_line(error)}") from error
+            raise InputError(f"llama.cpp cannot load {str(self._gguf)!r}: {first_line(error, _SAID)}") from error
 
     def _affordable(self, room: int) -> int:
         """How many streams of ``room`` tokens fit into half of the free memory; 1 at least."""
@@ -204,7 +205,7 @@ class LlamaCppEngine:
         try:
             answer = self._server.handle_completions(body, hear)
         except _FAILED as error:
-            return _error(request, f"{type(error).__name__}: {_first_line(error)}")
+            return _error(request, f"{type(error).__name__}: {first_line(error, _SAID)}")
         if isinstance(answer, dict):  # refused before it began
             heard.take(answer)
         if heard.finish is None:
@@ -279,10 +280,6 @@ def _error(request: Request, reason: str) -> Completion:
     return Completion(id=request.id, token_ids=(), text="", status=Status.ERROR, reason=reason, seed=request.seed)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
 def _shape(gguf: Path) -> _Shape:
     """From the header alone. Keys and values are kept in 16 bits."""
     from gguf import GGUFReader
@@ -290,7 +287,7 @@ def _shape(gguf: Path) -> _Shape:
     try:
         reader = GGUFReader(gguf)
     except (ValueError, KeyError, IndexError, OSError) as error:
-        raise InputError(f"cannot read {str(gguf)!r} as a GGUF model: {_first_line(error)}") from error
+        raise InputError(f"cannot read {str(gguf)!r} as a GGUF model: {first_line(error, _SAID)}") from error
 
     def number(name: str, default: int) -> int:
         field = reader.get_field(f"{architecture}.{name}")

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
 from innerloop.schema import Status
 
@@ -36,6 +36,7 @@ _STREAMS = 128  # completions at once on a CPU; on a GPU vLLM knows better
 _AHEAD = 2  # requests known to vLLM, as multiples of those that run at once: the next ones wait where they can begin
 _STEP = 2048  # tokens that a CPU reads in one step; a prompt that is longer has one to itself
 _PAD = 256  # room is made in steps of so many tokens
+_SAID = 300  # characters of a message that are worth a line
 _REFUSED = (ValueError, TypeError, RuntimeError, KeyError, OSError, ImportError, AssertionError)  # raised at the start
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -208,7 +209,8 @@ class VllmEngine:
                 self._engine = LLMEngine.from_engine_args(EngineArgs(**self._arguments(count)))
         except _REFUSED as error:
             raise InputError(
-                f"vLLM cannot run {str(self._folder)!r}: {_first_line(error)}; what its processes wrote above says more"
+                f"vLLM cannot run {str(self._folder)!r}: {first_line(error, _SAID)}; "
+                "what its processes wrote above says more"
             ) from error
         self._slots = self._engine.vllm_config.scheduler_config.max_num_seqs
 
@@ -292,7 +294,7 @@ class VllmEngine:
         try:
             self._engine.add_request(request.id, {"prompt_token_ids": list(request.prompt)}, parameters)
         except ValueError as error:
-            return f"vLLM: {_first_line(error)}"
+            return f"vLLM: {first_line(error, _SAID)}"
         return None
 
     def _limit(self, request: Request, sampling: Sampling) -> int:
@@ -358,7 +360,3 @@ def _parameters(file: Path) -> int:
 
 def _error(request: Request, reason: str) -> Completion:
     return Completion(id=request.id, token_ids=(), text="", status=Status.ERROR, reason=reason, seed=request.seed)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

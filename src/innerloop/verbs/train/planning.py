@@ -94,7 +94,7 @@ def skeleton(settings: OuterSettings) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from innerloop.errors import InputError
+    from innerloop.errors import InputError, first_line
     from innerloop.model_files import locate, resolve, tokenizer_folder
     from innerloop.verbs.train.saved import lora_config
 
@@ -108,7 +108,7 @@ def skeleton(settings: OuterSettings) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"model {settings.model!r}: its configuration cannot be read: {reason}") from error
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust, dtype=torch.float32)
