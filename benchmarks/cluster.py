@@ -1,8 +1,8 @@
 """What a second worker brings, and what one costs beside the plain engine: `python benchmarks/cluster.py`.
 
 Rollout on ``gym:chain_sum`` and probe on chains of thought, by workers of one thread each in a local Ray cluster.
-Models are loaded and every way has run once before the clock starts. The ways take turns, so that a slow moment of the
-machine meets all of them; a ratio is of one turn, and its range over the turns. All do the same work.
+Models are loaded and every way has done a little work before the clock starts. The ways take turns, so that a slow
+moment of the machine meets all of them; a ratio is of one turn, and its range over the turns. All do the same work.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ OPTIONS = {count: ClusterOptions(address="local", workers=count, cpus=0.5, threa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=40, help="for the rollout")
+    parser.add_argument("--only", choices=("rollout", "probe"))
+    parser.add_argument("--questions", type=int, default=16, help="for the rollout")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--chains", type=int, default=24, help="for the probe, of 256 tokens each")
+    parser.add_argument("--chains", type=int, default=12, help="for the probe, of 256 tokens each")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
-    rows = [*rollout(chosen), *probe(chosen)]
+    rows = [row(chosen) for row in (rollout, probe) if chosen.only in (None, row.__name__)]
     columns = ["work", "one worker, s", "two workers, s", "one / two", "one worker / plain"]
     show("SmolLM2-135M, float32, workers of one thread each in a local Ray cluster", columns, rows)
 
 
-def rollout(chosen: argparse.Namespace) -> list[list[str]]:
+def rollout(chosen: argparse.Namespace) -> list[str]:
     settings = RolloutSettings(questions=f"gym:chain_sum?size={chosen.questions}", threads=1, batch_size=BATCH)
     loaded = settings.load()
     sampling = Sampling(samples=chosen.samples, max_tokens=chosen.max_tokens)
@@ -58,14 +59,17 @@ def rollout(chosen: argparse.Namespace) -> list[list[str]]:
     engines = {count: RayEngine(partial(in_worker, settings), own, streams=BATCH) for count, own in OPTIONS.items()}
     for engine in engines.values():
         engine.crew.wait_for_all()
-    ways = {count: lambda engine=engine: list(engine.generate(requests, sampling)) for count, engine in engines.items()}
-    row = timed("rollout", ways | {0: lambda: list(plain.generate(requests, sampling))}, chosen.repeats)
+    ways = {
+        count: lambda work, engine=engine: list(engine.generate(work, sampling))
+        for count, engine in {0: plain, **engines}.items()
+    }
+    row = timed("rollout", ways, requests, chosen.repeats)
     for engine in (engines[1], engines[2]):  # the one that started the cluster last
         engine.close()
-    return [row]
+    return row
 
 
-def probe(chosen: argparse.Namespace) -> list[list[str]]:
+def probe(chosen: argparse.Namespace) -> list[str]:
     settings = ProbeSettings(questions="gsm8k", threads=1)
     loaded = settings.load()
     items = list(chains(loaded, 256, chosen.chains))
@@ -74,21 +78,25 @@ def probe(chosen: argparse.Namespace) -> list[list[str]]:
     crews = {count: Crew(job, own).open() for count, own in OPTIONS.items()}
     for crew in crews.values():
         crew.wait_for_all()
-    groups = {count: probe_groups(settings)(units, count, True) for count in crews}
-    ways = {count: lambda count=count: list(crews[count].run(groups[count])) for count in crews}
-    row = timed("probe", ways | {0: lambda: list(curves(loaded, items))}, chosen.repeats)
+    grouped = probe_groups(settings)
+    ways = {
+        count: lambda work, count=count, crew=crew: list(crew.run(grouped(work, count, True)))
+        for count, crew in crews.items()
+    }
+    ways[0] = lambda work: list(curves(loaded, [unit.work for unit in work]))
+    row = timed("probe", ways, units, chosen.repeats)
     for count in (1, 2):
         crews[count].close()
-    return [row]
+    return row
 
 
-def timed(name: str, ways: dict[int, Callable[[], object]], repeats: int) -> list[str]:
+def timed(name: str, ways: dict[int, Callable[[list], object]], work: list, repeats: int) -> list[str]:
     """A row of the table; way 0 is the plain one, the others have so many workers."""
     for way in ways.values():
-        way()
+        way(work[:4])  # enough for two workers
     turns = []
     for turn in range(repeats):
-        turns.append({count: seconds(way, torch.device("cpu")) for count, way in ways.items()})
+        turns.append({count: seconds(partial(way, work), torch.device("cpu")) for count, way in ways.items()})
         log(f"{name}, turn {turn + 1}: {turns[-1]}")
     return [
         name,

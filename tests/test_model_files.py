@@ -8,6 +8,8 @@ import re
 import time
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from innerloop import gguf_cache, model_files
@@ -200,3 +202,37 @@ def test_what_killed_conversions_left_is_removed(cache, tmp_path, monkeypatch):
 def test_user_cache_folder_is_the_default(monkeypatch):
     monkeypatch.delenv("INNERLOOP_CACHE", raising=False)
     assert gguf_cache.cache_folder().name == "innerloop"
+
+
+def a_gguf(path, blocks):
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(blocks)
+    writer.add_head_count_kv([2, 1])
+    writer.add_token_list([f"t{i}" for i in range(2000)])
+    writer.add_tensor("output.weight", np.zeros((3, 4), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_header_is_read_once(cache, tmp_path, monkeypatch):
+    file = a_gguf(tmp_path / "m.gguf", 2)
+    facts = gguf_cache.header(file)
+    assert facts["general.architecture"] == "llama"
+    assert (facts["llama.block_count"], facts["llama.attention.head_count_kv"], facts["weights"]) == (2, [2, 1], 12)
+    assert "tokenizer.ggml.tokens" not in facts
+    with monkeypatch.context() as patch:
+        patch.delattr(gguf, "GGUFReader")
+        assert gguf_cache.header(file) == facts
+    (kept,) = (cache.parent / "headers").iterdir()
+    kept.write_text("{")
+    assert gguf_cache.header(file) == facts, "read again where what was kept is damaged"
+    assert gguf_cache.header(a_gguf(file, 3))["llama.block_count"] == 3, "another file"
+
+
+def test_a_header_without_a_cache(tmp_path, monkeypatch):
+    made(tmp_path, "file")
+    monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "file" / "cache"))
+    assert gguf_cache.header(a_gguf(tmp_path / "m.gguf", 2))["weights"] == 12

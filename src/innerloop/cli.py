@@ -6,7 +6,6 @@ Results go to standard output, everything else to standard error. Exit 0 done, 1
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from cyclopts import App, Parameter
 
 from innerloop import recipe_files
 from innerloop.errors import InputError
+from innerloop.nearest import closest
 from innerloop.processes import is_main, rank
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -228,8 +228,8 @@ def _about_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) ->
 
 
 def _unknown(kind: str, word: str, known: Sequence[str], help_hint: str) -> str:
-    near = difflib.get_close_matches(word, [*known, "--help", "--version"], n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    near = closest(word, [*known, "--help", "--version"])
+    meant = f"did you mean {near}? " if near else ""
     return f"unknown {kind} {word!r}: {meant}There are {', '.join(known)}; {help_hint}"
 
 

@@ -10,10 +10,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.atomic import make_folder, write_file
 from innerloop.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CACHE_FORMAT = 1  # goes up when the same GGUF file has to be converted anew
 _ORIGIN = "innerloop.json"  # in a converted folder: where it comes from; its presence says that the folder is whole
+_SHORT = 1000  # entries of a list in a header, such as one per layer; vocabularies have more
 _ABANDONED = 3600.0  # seconds after which an unfinished conversion belongs to a process that was killed
 
 # Vocabularies of type gpt2 whose merges were learned with every digit apart (llama.cpp's names). transformers reads
@@ -106,6 +108,28 @@ def content_key(file: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {str(file)!r}: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def header(gguf: Path) -> dict[str, Any]:
+    """What a GGUF file's header says, but for long lists, with the number of its weights as ``weights``.
+
+    Kept in the cache, since reading a vocabulary of tens of thousands of tokens takes seconds.
+    """
+    kept = cache_folder() / "headers" / f"{content_key(gguf)}-v{CACHE_FORMAT}.json"
+    with suppress(OSError, ValueError):
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and "weights" in found:
+            return found
+    from gguf import GGUFReader
+
+    with _readable(gguf):
+        reader = GGUFReader(gguf)
+        facts = {name: field.contents() for name, field in reader.fields.items() if len(field.data) <= _SHORT}
+    facts["weights"] = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    with suppress(InputError):  # without room for it the next start takes as long
+        make_folder(kept.parent)
+        write_file(kept, json.dumps(facts).encode())
+    return facts
 
 
 def _convert(gguf: Path, folder: Path) -> None:

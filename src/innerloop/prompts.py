@@ -7,13 +7,13 @@ instruction, which is the paper's where nobody gave another.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from innerloop.errors import InputError
+from innerloop.nearest import closest
 from innerloop.schema import Question
 
 SLOT = "{question}"
@@ -104,8 +104,8 @@ def resolve(text: str, where: str) -> str:
         return PROMPTS[text].template
     if SLOT in text:
         return text
-    near = difflib.get_close_matches(text, PROMPTS, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    near = closest(text, PROMPTS)
+    meant = f"did you mean {near}? " if near else ""
     raise InputError(f"{where} {text[:60]!r}: {meant}There are {', '.join(PROMPTS)}; or write a text with {SLOT} in it")
 
 

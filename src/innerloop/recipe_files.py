@@ -66,7 +66,7 @@ def _tables(table: dict[str, Any], above: str = "") -> list[str]:
 
 
 def _nearest(key: str, names: Sequence[str]) -> str:
-    from innerloop.questions.nearest import nearest
+    from innerloop.nearest import nearest
 
     near = nearest(key.replace("_", "-"), [name.removeprefix("--") for name in names])
     return near or "; --help lists the options"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.nearest import nearest
 from innerloop.questions import files, hub, livecodebench
 from innerloop.questions.mapping import to_row
-from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import Row, collect, scalar_text
 from innerloop.schema import Question
 

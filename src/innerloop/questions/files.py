@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.questions.nearest import nearest
+from innerloop.nearest import nearest
 from innerloop.questions.rows import Row, collect, numbered
 from innerloop.schema import Question
 

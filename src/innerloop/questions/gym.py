@@ -24,8 +24,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from innerloop.errors import InputError
+from innerloop.nearest import nearest
 from innerloop.questions import gym_entry
-from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import check_limit
 from innerloop.schema import Question
 

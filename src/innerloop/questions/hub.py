@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
+from innerloop.nearest import nearest
 from innerloop.questions import files
 from innerloop.questions.mapping import to_row
-from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import Row, collect
 from innerloop.schema import Question
 

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.nearest import closest
 from innerloop.prompts import resolve
-from innerloop.questions.nearest import closest
 from innerloop.schema import Question
 
 FIELDS = (

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from innerloop.errors import InputError
+from innerloop.nearest import nearest
 from innerloop.questions import benchmarks, files
-from innerloop.questions.nearest import nearest
 from innerloop.schema import Question
 
 USAGE = "FILE.jsonl|.json|.csv|.parquet, hf:NAME[:CONFIG]:SPLIT, gym:FAMILY?size=50&seed=0, BENCHMARK or BENCHMARK@FILE"

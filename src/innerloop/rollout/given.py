@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.nearest import nearest
 from innerloop.questions import files
-from innerloop.questions.nearest import nearest
 from innerloop.questions.rows import missing, scalar_text, text_in
 from innerloop.rollout.oracle import ORACLE, from_oracle, is_oracle
 from innerloop.schema import Mode, Outcome, Question, Source, Status, Trajectory

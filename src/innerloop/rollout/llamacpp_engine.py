@@ -68,7 +68,7 @@ def has_gpu() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """What the file's header says: architecture, bytes of keys and values per token, size of the vocabulary."""
+    """What the file's header says: architecture, number of weights, bytes of keys and values per token."""
 
     architecture: str
     parameters: int
@@ -282,22 +282,16 @@ def _error(request: Request, reason: str) -> Completion:
 
 def _shape(gguf: Path) -> _Shape:
     """From the header alone. Keys and values are kept in 16 bits."""
-    from gguf import GGUFReader
+    from innerloop.gguf_cache import header
 
-    try:
-        reader = GGUFReader(gguf)
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise InputError(f"cannot read {str(gguf)!r} as a GGUF model: {first_line(error, _SAID)}") from error
+    facts = header(gguf)
+    architecture = str(facts.get("general.architecture", ""))
 
     def number(name: str, default: int) -> int:
-        field = reader.get_field(f"{architecture}.{name}")
-        value = default if field is None else field.contents()
+        value = facts.get(f"{architecture}.{name}", default)
         return max(value) if isinstance(value, list) else int(value)
 
-    kind = reader.get_field("general.architecture")
-    architecture = "" if kind is None else str(kind.contents())
     heads = number("attention.head_count", 0)
     width = number("attention.key_length", number("embedding_length", 0) // heads if heads else 0)
     cached = number("block_count", 0) * number("attention.head_count_kv", heads) * width * 2 * 2
-    parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    return _Shape(architecture=architecture, parameters=parameters, cache_bytes=cached)
+    return _Shape(architecture=architecture, parameters=facts["weights"], cache_bytes=cached)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from innerloop.errors import InputError
-from innerloop.questions.nearest import nearest
+from innerloop.nearest import nearest
 from innerloop.questions.oracles import Oracle, Style, Trace, oracle_of
 from innerloop.schema import Outcome, Question, Source, Trajectory
 from innerloop.speaker import SUFFIX

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from innerloop.errors import InputError
+from innerloop.nearest import nearest
 from innerloop.processes import world
-from innerloop.questions.nearest import nearest
 from innerloop.rollout.engines import ENGINES, TAKERS
 from innerloop.rollout.given import is_sample
 from innerloop.store import Run

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.questions.nearest import nearest
+from innerloop.nearest import nearest
 from innerloop.questions.oracles.oracle import PREFIX, Derivation, Oracle, Step, Style, Trace
 from innerloop.schema import Question
 
