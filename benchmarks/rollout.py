@@ -6,13 +6,18 @@
 
 The same model, prompts and sampling for all: questions of GSM8K and short sums by turns, so that answers are of mixed
 length and end by themselves or at ``--max-tokens``. ``streams`` is how many completions an engine may work on at once;
-there are ``--per-stream`` times as many requests, and four at least. Engines take turns, round by round; each is loaded
-and run once before the clock. Completions differ between engines (other rounding, other generators), so tokens are
-counted for each. Prints Markdown: the median, and the range over rounds.
+there are ``--per-stream`` times as many requests, and four at least. Engines take turns, in every other round the other
+way around; each is loaded and has done a little before the clock starts, in every round. Completions differ between
+engines (other rounding, other generators), so tokens are counted for each. Prints Markdown: the median, and the range
+over rounds.
+
+A second table says what our wrapping costs: seconds per token of an engine, over those of the same engine bare, round
+by round; wall time, and CPU time of the process, which says less of the machine's other guests.
 
 ``generate``: plain ``model.generate`` in static batches of like lengths. ``static`` and ``refill``: engine transformers
 without and with rows that join. ``llamacpp bare`` and ``vllm bare``: the package's own interface fed directly, from
-threads or by ``LLMEngine.add_request`` and ``step``. ``server``: engine server against llama.cpp's server on loopback.
+threads or by ``LLMEngine.add_request`` and ``step``. ``server``: engine server against llama.cpp's server on loopback,
+which reads a prompt that it has met before only once.
 """
 
 from __future__ import annotations
@@ -21,7 +26,6 @@ import argparse
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import time
@@ -32,9 +36,11 @@ from typing import Any
 
 from innerloop.rollout.engine import Engine, Request, Sampling, fold_seed
 from innerloop.speaker import Speaker, load_speaker
-from measure import DATA, log
+from measure import DATA, log, spread
 
 Work = Callable[[Sequence[Request]], int]  # samples, and gives the number of tokens
+Rate = tuple[float, float]  # tokens per second of wall time, and of the process's CPU time
+WRAPPED = {"llamacpp": "llamacpp bare", "vllm float32": "vllm bare float32", "vllm bfloat16": "vllm bare bfloat16"}
 
 
 class Bench:
@@ -209,15 +215,16 @@ class Elsewhere:
         command = [python, os.path.abspath(__file__), "--serve", *arguments]  # noqa: PTH100
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def rate(self, name: str, streams: int, warm: bool) -> float:
-        """Tokens per second of one round."""
+    def rate(self, name: str, streams: int, warm: bool) -> Rate:
+        """One round."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([name, streams, warm]) + "\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith('{"rate"'):
-                return float(json.loads(line)["rate"])
+                wall, cpu = json.loads(line)["rate"]
+                return float(wall), float(cpu)
         raise RuntimeError(f"the process for {name} has ended")
 
     def end(self) -> None:
@@ -246,18 +253,15 @@ def questions(speaker: Speaker, number: int) -> list[Request]:
     return [Request(id=f"r{i}", prompt=tuple(speaker.prompt(text)), seed=7919 * i) for i, text in enumerate(mixed)]
 
 
-def rate(bench: Bench, name: str, streams: int, per_stream: int, *, warm: bool) -> float:
-    """Tokens per second; ``warm`` loads and runs a little first."""
+def rate(bench: Bench, name: str, streams: int, per_stream: int, *, warm: bool) -> Rate:
+    """One round. Not ``warm``: it is the first one, and the engine is to make room for what it will be given."""
     requests = questions(bench.speaker, max(4, streams * per_stream))
     work = bench.work(name, streams)
-    if not warm:
-        longest = sorted(
-            requests, key=lambda request: -len(request.prompt)
-        )  # engines make room for what they are given
-        work(longest[: max(4, min(streams, 16))])
-    start = time.perf_counter()
+    longest = sorted(requests, key=lambda request: -len(request.prompt))
+    work(longest[: 1 if warm else max(4, min(streams, 16))])
+    start, used = time.perf_counter(), time.process_time()
     tokens = work(requests)
-    return tokens / (time.perf_counter() - start)
+    return tokens / (time.perf_counter() - start), tokens / (time.process_time() - used)
 
 
 def arguments() -> argparse.Namespace:
@@ -297,34 +301,42 @@ def main() -> None:
         chosen += there
     elif find_spec("vllm"):
         chosen += there
-    rates: dict[tuple[str, int], list[float]] = {}
+    rates: dict[tuple[str, int], list[Rate]] = {}
     for streams in given.streams:
         for turn in range(given.rounds):
-            for name in chosen:
-                warm = turn > 0
+            warm = turn > 0
+            for name in chosen if turn % 2 == 0 else reversed(chosen):
                 if elsewhere is not None and name.startswith("vllm"):
                     found = elsewhere.rate(name, streams, warm)
                 else:
                     found = rate(bench, name, streams, given.per_stream, warm=warm)
                 rates.setdefault((name, streams), []).append(found)
-                log(f"{name}, {streams} streams, round {turn + 1}: {found:.1f} tokens/s")
+                log(f"{name}, {streams} streams, round {turn + 1}: {found[0]:.1f} tokens/s")
     bench.end()
     if elsewhere is not None:
         elsewhere.end()
     table(given, chosen, rates)
 
 
-def table(given: argparse.Namespace, names: Sequence[str], rates: dict[tuple[str, int], list[float]]) -> None:
+def table(given: argparse.Namespace, names: Sequence[str], rates: dict[tuple[str, int], list[Rate]]) -> None:
     """Markdown."""
     shape = f"{given.model}, {given.threads} CPU threads, at most {given.max_tokens} tokens, {given.rounds} rounds"
     print(f"Tokens per second: {shape}; median (range)\n")
     print("| engine | " + " | ".join(f"{streams} streams" for streams in given.streams) + " |")
     print("| --- |" + " ---: |" * len(given.streams))
     for name in names:
+        cells = [spread([wall for wall, _ in rates[name, streams]], 0) for streams in given.streams]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\nSeconds per token over those of the same engine bare: wall, CPU; median (range)\n")
+    print("| engine | " + " | ".join(f"{streams} streams" for streams in given.streams) + " |")
+    print("| --- |" + " ---: |" * len(given.streams))
+    for name, bare in WRAPPED.items():
+        if not {name, bare} <= set(names):
+            continue
         cells = []
         for streams in given.streams:
-            found = rates[name, streams]
-            cells.append(f"{statistics.median(found):.0f} ({min(found):.0f}–{max(found):.0f})")
+            rounds = list(zip(rates[name, streams], rates[bare, streams], strict=True))
+            cells.append(", ".join(spread([plain[i] / ours[i] for ours, plain in rounds], 2) for i in (0, 1)))
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

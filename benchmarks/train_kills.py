@@ -159,9 +159,8 @@ def last_checkpoint(out: Path) -> int:
 
 def compare(whole: Path, broken: Path) -> tuple[list[str], list[str]]:
     """Steps, largest difference of a loss and whether the weights are the same; and what is wrong."""
-    one, two = (
-        [(step.step, dict(step.metrics)["loss"]) for step in Run.open(path).steps()] for path in (whole, broken)
-    )
+    runs = Run.open(whole), Run.open(broken)
+    one, two = ([(step.step, dict(step.metrics)["loss"]) for step in run.steps()] for run in runs)
     faults = []
     if [step for step, _ in one] != [step for step, _ in two]:
         faults.append(f"{len(two)} steps for {len(one)}, or others")
