@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
+# Which of vLLM's tests, as pytest's -m has it; all.
+VLLM_TESTS ?=
 # Test workers share the cores instead of each taking all of them.
 WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -49,7 +51,7 @@ test-fast: $(READY) ## the first tier: no model is loaded, no browser opened, no
 	$(PYTEST) -m "not model and not slow and not long and not browser"
 
 test-vllm: $(VLLM_READY) ## the tests of the vLLM engine against the real one
-	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest tests/rollout/test_vllm_engine.py
+	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest -m "$(VLLM_TESTS)" tests/rollout/test_vllm_engine.py
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.model, pytest.mark.engine]
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not installed(), reason=f"no llama.cpp here: {INSTALL}")
 def test_an_evaluation_that_is_killed_again_and_again(tmp_path: Path) -> None:
     """With a server, so that it is hit as well as the main process and the verifier's workers."""

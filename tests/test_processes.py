@@ -236,6 +236,7 @@ def test_grpo_runs_in_two_processes(cli: Cli, model: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_two_processes_make_the_dpo_steps_of_one(model: Path, questions: Path, tmp_path: Path) -> None:
     sides = [("right", 0), ("wrongly", 1)]
     rows = [{"question_id": f"q{i}", "text": text, "answer": f"{2 * i + off}"} for i in range(6) for text, off in sides]

@@ -146,6 +146,7 @@ def test_measurements_are_those_without_a_cluster_to_the_last_bit(
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_a_local_cluster_that_dies_ends_in_one_line_and_the_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'innerloop[ray]'")
     command = [sys.executable, "-m", "innerloop", "rollout", "--model", tiny_model, "--questions"]

@@ -273,6 +273,7 @@ def test_an_unknown_dtype_is_refused(tmp_path):
         save_adapter(tiny("llama"), {}, 0, tmp_path / "a", ORIGIN, dtype="int8")
 
 
+@pytest.mark.long
 def test_round_trip_of_real_trajectories(smollm2, data_dir, tmp_path):
     from innerloop.inner.probe import ProbeItem
 

@@ -407,6 +407,7 @@ class TestReal:
         assert engine._engine is None
         assert not workers(psutil.Process())
 
+    @pytest.mark.long
     def test_a_rollout_with_processes_of_its_own_leaves_none(
         self, cli: Any, tmp_path: Path, questions_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
