@@ -64,7 +64,7 @@ def test_auto_takes_vllm_on_a_gpu_and_where_there_is_enough_to_do(gguf: str, tin
     assert choose(model, every, 10_000) == ("vllm", "10000 trajectories are worth its start")
     for count in (None, 8):
         name, why = choose(model, every, count)
-        assert (name, "vLLM starts too slowly for fewer than 200 trajectories" in why) == ("transformers", True)
+        assert (name, "vLLM starts too slowly for fewer than 100 trajectories" in why) == ("transformers", True)
     assert choose(gguf, every, 10_000) == ("llamacpp", "the model is a GGUF file")
     assert choose(model, ("transformers", "llamacpp"), 10_000)[0] == "transformers", "options that it does not take"
     assert choose(model, ("llamacpp", "vllm"), 8)[0] == "vllm"

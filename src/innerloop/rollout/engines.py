@@ -8,7 +8,7 @@ from innerloop.errors import InputError
 
 TRANSFORMERS, LLAMACPP, VLLM, SERVER = "transformers", "llamacpp", "vllm", "server"
 ENGINES = (TRANSFORMERS, LLAMACPP, VLLM, SERVER)
-_PAYS = 200  # trajectories from which on vLLM's start on a CPU, about a minute, is made up for
+_PAYS = 100  # trajectories from which on vLLM's start on a CPU, about a minute, is made up for (docs/engines.md)
 # Options that only some engines have a use for.
 TAKERS: Mapping[str, tuple[str, ...]] = {
     "batch_size": (TRANSFORMERS,),
