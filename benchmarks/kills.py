@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from innerloop.schema import Trajectory
 from innerloop.store import Run
-from measure import log, show
+from measure import kills_verdict, log, show
 
 QUESTIONS = "gym:chain_sum?size={size}&seed=0&min_terms=2&max_terms=2&min_digits=1&max_digits=2"
 INSTRUCTION = r"Write only the result, as \boxed{result}."  # short samples with answers that the workers have to judge
@@ -70,10 +70,7 @@ def main() -> int:
             faults += [f"{engine}: {fault}" for fault in trial.faults]
     columns = list(rows[0])
     show("kills that hit, and what they left", columns, [[str(row.get(name, "")) for name in columns] for row in rows])
-    for fault in faults:
-        log(fault)
-    log("DIFFERENT" if faults else "the same as without any kill")
-    return 1 if faults else 0
+    return kills_verdict(faults)
 
 
 def arguments() -> argparse.Namespace:

@@ -90,6 +90,14 @@ def show(title: str, columns: list[str], rows: list[list[str]], notes: str = "")
     console.print(table)
 
 
+def kills_verdict(faults: list[str]) -> int:
+    """Say whether kills changed anything; the exit status."""
+    for fault in faults:
+        log(fault)
+    log("DIFFERENT" if faults else "the same as without any kill")
+    return 1 if faults else 0
+
+
 def log(text: str) -> None:
     """A line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -321,15 +321,13 @@ def main() -> None:
 def table(given: argparse.Namespace, names: Sequence[str], rates: dict[tuple[str, int], list[Rate]]) -> None:
     """Markdown."""
     shape = f"{given.model}, {given.threads} CPU threads, at most {given.max_tokens} tokens, {given.rounds} rounds"
-    print(f"Tokens per second: {shape}; median (range)\n")
-    print("| engine | " + " | ".join(f"{streams} streams" for streams in given.streams) + " |")
-    print("| --- |" + " ---: |" * len(given.streams))
+    head = "| engine | " + " | ".join(f"{streams} streams" for streams in given.streams) + " |\n"
+    head += "| --- |" + " ---: |" * len(given.streams)
+    print(f"Tokens per second: {shape}; median (range)\n\n{head}")
     for name in names:
         cells = [spread([wall for wall, _ in rates[name, streams]], 0) for streams in given.streams]
         print(f"| {name} | " + " | ".join(cells) + " |")
-    print("\nSeconds per token over those of the same engine bare: wall, CPU; median (range)\n")
-    print("| engine | " + " | ".join(f"{streams} streams" for streams in given.streams) + " |")
-    print("| --- |" + " ---: |" * len(given.streams))
+    print(f"\nSeconds per token over those of the same engine bare: wall, CPU; median (range)\n\n{head}")
     for name, bare in WRAPPED.items():
         if not {name, bare} <= set(names):
             continue

@@ -6,8 +6,7 @@
 A small model that has half learnt its questions is trained on once, undisturbed. Then the same command trains into
 another folder, is killed (SIGKILL) at a random moment, and is started again, until all kills have hit and the training
 is done. A moment counts from the first checkpoint that the process has made itself, so each kill meets a training that
-goes on from the last one.
-Every step's loss, and the weights at the end, are compared.
+goes on from the last one. Every step's loss, and the weights at the end, are compared.
 
 The exit status is 1 where a loss differs by more than 1e-6, a step is lost or there twice, or the training was over
 before all kills had hit (then raise --steps).
@@ -29,7 +28,7 @@ import torch
 from safetensors.torch import load_file
 
 from innerloop.store import Run
-from measure import log, show
+from measure import kills_verdict, log, show
 
 FAMILY = "gym:modular_chain?size={size}&min_ops=3&max_ops=3&seed=1"
 COMMON = {"learning-rate": "1e-3", "warmup": "5", "save-every": "3", "threads": "1"}
@@ -77,10 +76,7 @@ def main() -> int:
             faults += [f"{recipe}: {fault}" for fault in found]
     columns = ["recipe", "kills", "after the checkpoint of step", "steps", "largest difference of a loss", "weights"]
     show("trainings that were killed, beside undisturbed ones", columns, rows)
-    for fault in faults:
-        log(fault)
-    log("DIFFERENT" if faults else "the same as without any kill")
-    return 1 if faults else 0
+    return kills_verdict(faults)
 
 
 def arguments() -> argparse.Namespace:

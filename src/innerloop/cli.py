@@ -25,7 +25,7 @@ from cyclopts import App, Parameter
 
 from innerloop import recipe_files
 from innerloop.errors import InputError
-from innerloop.nearest import closest
+from innerloop.nearest import meant
 from innerloop.processes import is_main, rank
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -228,9 +228,8 @@ def _about_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) ->
 
 
 def _unknown(kind: str, word: str, known: Sequence[str], help_hint: str) -> str:
-    near = closest(word, [*known, "--help", "--version"])
-    meant = f"did you mean {near}? " if near else ""
-    return f"unknown {kind} {word!r}: {meant}There are {', '.join(known)}; {help_hint}"
+    hint = meant(word, [*known, "--help", "--version"])
+    return f"unknown {kind} {word!r}: {hint}There are {', '.join(known)}; {help_hint}"
 
 
 def _fail(status: int, said: str, debug: bool) -> int:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,14 +100,20 @@ def _sweep(parent: Path) -> None:
 
 
 def content_key(file: Path) -> str:
-    """20 hexadecimal digits from the file's size and content."""
+    """20 hexadecimal digits from the file's size and content; a file is read once as long as it stays as it is."""
     try:
-        digest = hashlib.blake2b(str(file.stat().st_size).encode(), digest_size=10)
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
+        state = file.stat()
+        return _digest(file.resolve(), state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise InputError(f"cannot read {str(file)!r}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=256)
+def _digest(file: Path, size: int, changed: int) -> str:  # noqa: ARG001  # a changed file is another one
+    digest = hashlib.blake2b(str(size).encode(), digest_size=10)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 24):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -13,6 +13,12 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """``did you mean X? `` with the closest of the known names, or nothing where none is close."""
+    found = closest(name, known)
+    return f"did you mean {found}? " if found else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'X'?`` with the closest of the known names, or nothing where none is close."""
     found = closest(name, known)

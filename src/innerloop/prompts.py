@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from innerloop.errors import InputError
-from innerloop.nearest import closest
+from innerloop.nearest import meant
 from innerloop.schema import Question
 
 SLOT = "{question}"
@@ -104,9 +104,8 @@ def resolve(text: str, where: str) -> str:
         return PROMPTS[text].template
     if SLOT in text:
         return text
-    near = closest(text, PROMPTS)
-    meant = f"did you mean {near}? " if near else ""
-    raise InputError(f"{where} {text[:60]!r}: {meant}There are {', '.join(PROMPTS)}; or write a text with {SLOT} in it")
+    hint = meant(text, PROMPTS)
+    raise InputError(f"{where} {text[:60]!r}: {hint}There are {', '.join(PROMPTS)}; or write a text with {SLOT} in it")
 
 
 def named(template: str) -> str:

@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from innerloop.errors import InputError
-from innerloop.nearest import closest
+from innerloop.nearest import meant
 
 
 def about(text: str, *, free: bool = False, extent: bool = False) -> dict[str, Any]:
@@ -31,7 +31,5 @@ def check_choices(settings: Any) -> None:
         choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
         for given in value if isinstance(value, tuple) else (value,):
             if choices and isinstance(given, str) and given not in choices:
-                near = closest(given, choices)
-                meant = f"did you mean {near}? " if near else ""
                 option = name.replace("_", "-")
-                raise InputError(f"--{option} {given}: {meant}it must be one of {', '.join(choices)}")
+                raise InputError(f"--{option} {given}: {meant(given, choices)}it must be one of {', '.join(choices)}")
