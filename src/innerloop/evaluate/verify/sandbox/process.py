@@ -134,6 +134,7 @@ class Process:
                 os.set_blocking(stream, False)
                 selector.register(stream, selectors.EVENT_READ)
             while True:
+                over = self._process.poll() is not None  # before the look, so that its last reports are seen by it
                 ready = {key.fd for key, _ in selector.select(_TICK)}
                 if not selector.get_map():  # it closed both, and goes on
                     time.sleep(_TICK)
@@ -149,7 +150,7 @@ class Process:
                     return None, said
                 if len(self._output) >= self.limits.output << 10:
                     return Stop.OUTPUT, said
-                if self._process.poll() is not None and not ready:
+                if over and not ready:
                     return None, said
                 if self._closed.is_set():
                     return Stop.CLOSED, said
