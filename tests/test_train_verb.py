@@ -288,6 +288,20 @@ def test_a_time_limit_ends_the_training(cli: Cli, model: Path, questions: Path, 
     ran = cli(*arguments(model, questions, tmp_path / "r"), "--minutes", "0.000001")
     assert ran.status == 0
     assert json.loads(ran.out)["steps"] == 1
+    again = cli(*arguments(model, questions, tmp_path / "r"), "--minutes", "0.000001")
+    assert json.loads(again.out)["new_steps"] == 0, "that time is over"
+
+
+def test_a_time_limit_is_lifted_by_more_minutes_or_none(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
+    assert cli(*arguments(model, questions, tmp_path / "whole")).status == 0
+    command = arguments(model, questions, tmp_path / "r")
+    assert cli(*command, "--minutes", "0.000001").status == 0
+    assert json.loads(cli(*command, "--minutes", "0.000002").out)["new_steps"] == 1
+    assert json.loads(cli(*command).out)["new_steps"] == len(losses(tmp_path / "whole")) - 2
+    assert losses(tmp_path / "r") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
+    one, other = (load(str(tmp_path / name)).fingerprint for name in ("r", "whole"))
+    assert one == other
+    assert json.loads(cli(*command, "--minutes", "1").out)["new_steps"] == 0, "there are no more steps"
 
 
 def test_the_trained_model_is_sampled_and_scored(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:
@@ -331,9 +345,6 @@ def test_grpo_started_again_goes_on_to_the_same_losses(cli: Cli, pupil: Path, qu
     whole = grpo(pupil, questions, tmp_path / "whole", passes=2)
     assert cli(*whole).status == 0
     assert cli(*grpo(pupil, questions, tmp_path / "r", passes=2, minutes=1e-6)).status == 0  # one step
-    run = Run.open(tmp_path / "r")
-    run.manifest["stages"]["train grpo"]["notes"]["trained"] = False  # as if it had been killed there
-    run._save()
     assert cli(*grpo(pupil, questions, tmp_path / "r", passes=2)).status == 0
     assert len(losses(tmp_path / "whole")) == 6
     assert losses(tmp_path / "r") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)

@@ -104,6 +104,18 @@ def test_words_table_and_any_other_measure(trained: Path, open_page: Open, until
     until(tab, "document.querySelector('#training-other').data.at(-1).meta.name === 'step_time'")
 
 
+def test_what_is_chosen_outlives_the_page_s_loading_itself_again(trained: Path, open_page: Open, until: Until) -> None:
+    tab = open_page(trained)
+    tab.locator("#training-x").select_option("tokens")
+    tab.locator("#training-smooth").uncheck()
+    tab.locator("#training-any").select_option("step_time")
+    tab.reload()
+    assert drawn(tab, until, "reward")[0]["x"] == [1000.0 * step.step for step in STEPS if step.kind == "train"]
+    assert not tab.locator("#training-smooth").is_checked()
+    assert drawn(tab, until, "other")[0]["meta"]["name"] == "step_time"
+    assert open_page(trained).locator("#training-x").input_value() == "step", "another tab has choices of its own"
+
+
 def test_a_hover_names_the_number(trained: Path, open_page: Open, until: Until) -> None:
     tab = open_page(trained)
     drawn(tab, until, "watch-pass")

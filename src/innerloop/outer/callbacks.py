@@ -60,6 +60,7 @@ class Deadline(TrainerCallback):
     """Ends the training after so many minutes of it."""
 
     def __init__(self, minutes: float, clock: Clock) -> None:
+        self.early = False  # whether there would have been more steps
         self._limit = 60 * minutes
         self._clock = clock
 
@@ -67,6 +68,7 @@ class Deadline(TrainerCallback):
         """Called by the trainer after each step."""
         if any_of(self._clock.seconds >= self._limit):  # clocks differ, and one that stopped would leave others waiting
             control.should_training_stop = control.should_save = True
+            self.early = state.global_step < state.max_steps
 
 
 class Watch(TrainerCallback):

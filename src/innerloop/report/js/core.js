@@ -29,6 +29,16 @@ const listeners = {};
 const on = (name, listener) => (listeners[name] ??= []).push(listener);
 const tell = (name, ...values) => (listeners[name] ?? []).forEach((listener) => listener(...values));
 
+/** What is kept in "localStorage" or "sessionStorage", `value` if one is given; storage may be closed to a page that was opened as a file. */
+function remembered(place, name, value) {
+  try {
+    if (value !== undefined) window[place].setItem(name, value);
+    return window[place].getItem(name);
+  } catch {
+    return null;
+  }
+}
+
 // State that sections share: the trajectory in the reader, and the order in which "next" walks.
 const state = { selected: null, order: index.rows.map((_, i) => i) };
 

@@ -2,19 +2,10 @@
 
 const THEMES = ["system", "light", "dark"];
 
-/** Storage may be closed to a page that was opened as a file. */
-function remembered(value) {
-  try {
-    if (value !== undefined) localStorage.setItem("innerloop-theme", value);
-    return localStorage.getItem("innerloop-theme");
-  } catch {
-    return null;
-  }
-}
-
 function startTheme() {
   const button = byId("theme");
-  let theme = THEMES.includes(remembered()) ? remembered() : "system";
+  const before = remembered("localStorage", "innerloop-theme");
+  let theme = THEMES.includes(before) ? before : "system";
   const apply = () => {
     document.documentElement.dataset.theme = theme;
     button.replaceChildren({ system: "◐", light: "○", dark: "●" }[theme], el("span", {}, ` ${theme}`));
@@ -22,7 +13,7 @@ function startTheme() {
   };
   button.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-    remembered(theme);
+    remembered("localStorage", "innerloop-theme", theme);
     apply();
     tell("theme");
   });

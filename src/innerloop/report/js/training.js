@@ -102,6 +102,19 @@ section("training", () => {
     });
   }
 
+  /** A page that loads itself again while the training goes on keeps what was chosen in it. */
+  function keep(control) {
+    const name = `innerloop ${location.pathname} ${control.id}`;
+    const before = remembered("sessionStorage", name);
+    const box = control.type === "checkbox";
+    if (box && before !== null) control.checked = before === "true";
+    if (!box && [...control.options].some(({ value }) => value === before)) control.value = before;
+    control.addEventListener("change", () => {
+      remembered("sessionStorage", name, box ? control.checked : control.value);
+      all();
+    });
+  }
+
   function start(figure) {
     const key = () => (figure.key === "other" ? other() : figure);
     for (const place of document.querySelectorAll(`[data-lines="${figure.key}"]`)) {
@@ -116,12 +129,13 @@ section("training", () => {
 
   const all = () => drawn.forEach((key) => redraw(key()));
   legend();
+  keep(byId("training-x"));
+  keep(byId("training-smooth"));
   data.figures.forEach(start);
   if (data.others.length) {
     byId("training-any").append(...data.others.map((name) => el("option", { value: name }, name)));
-    byId("training-any").addEventListener("change", all);
+    keep(byId("training-any"));
     start(other());
   }
-  for (const id of ["training-x", "training-smooth"]) byId(id).addEventListener("change", all);
   on("theme", all);
 });

@@ -14,7 +14,7 @@ from innerloop.verbs.shared import configuration, free_fields, missing_questions
 from innerloop.verbs.train.live import last_page
 from innerloop.verbs.train.result import TrainResult, result_of
 from innerloop.verbs.train.saved import finished
-from innerloop.verbs.train.settings import OuterSettings
+from innerloop.verbs.train.settings import OuterSettings, TrainSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
@@ -30,7 +30,7 @@ class Opening:
 
     def __init__(self, run: Run, recipe: str, settings: OuterSettings, questions: Sequence[Question]) -> None:
         self.run = run
-        self.finished = finished(run)
+        self.finished = finished(run, settings.minutes if isinstance(settings, TrainSettings) else None)
         self._recipe = recipe
         self._settings = settings
         self._questions = questions

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from innerloop.models import LoadedModel
 
 
-def finished(run: Run) -> bool:
-    """Whether the folder holds the model at the end of its training."""
-    return bool(run.noted("trained")) and (run.path / "model" / "config.json").is_file()
+def finished(run: Run, minutes: float | None) -> bool:
+    """Whether the folder holds the model at the end of its training; one of fewer ``minutes`` has not come to it."""
+    if not run.noted("trained") or not (run.path / "model" / "config.json").is_file():
+        return False
+    reached = run.noted("ended_after_minutes")
+    return reached is None or (minutes is not None and minutes <= reached)
+
+
+def note_end(run: Run, minutes: float | None) -> None:
+    """Remember the limit that ended a training before its last step; None where it came to that."""
+    run.note("ended_after_minutes", minutes)
 
 
 def lora_config(settings: OuterSettings) -> Any:

@@ -96,9 +96,17 @@ class TrainSettings(OuterSettings):
     )
     batch_size: int = field(default=32, metadata=about("Rows of an optimiser step, over all processes."))
     parts: int = field(
-        default=1, metadata=about("Work through a step's rows in so many parts, to save memory.", free=True)
+        default=1,
+        metadata=about(
+            "Work through a step's rows in so many parts: saves memory, and the padding of short rows.", free=True
+        ),
     )
-    minutes: float | None = field(default=None, metadata=about("Stop after so many minutes of training.", free=True))
+    minutes: float | None = field(
+        default=None,
+        metadata=about(
+            "Stop after so many minutes of training; with more of them the same command goes on.", free=True
+        ),
+    )
     report_to: tuple[str, ...] = field(
         default=(), metadata=about("Also log to tensorboard, wandb or trackio; repeat it for several.", free=True)
     )

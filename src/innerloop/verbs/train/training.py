@@ -11,7 +11,7 @@ from innerloop.schema import Step
 from innerloop.store import Run
 from innerloop.verbs.train.recording import recording
 from innerloop.verbs.train.reporting import Reporting
-from innerloop.verbs.train.saved import lora_config, save_model
+from innerloop.verbs.train.saved import lora_config, note_end, save_model
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.watching import watcher
 
@@ -39,14 +39,16 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
             reporting.tell(dict(step.metrics))
 
         callbacks = [Record(records.add, clock), Whole(clock, records.flush)]
-        if settings.minutes is not None:
-            callbacks.append(Deadline(settings.minutes, clock))  # before the looks, which want to know of the end
+        deadline = Deadline(settings.minutes, clock) if settings.minutes is not None else None
+        if deadline is not None:
+            callbacks.append(deadline)  # before the looks, which want to know of the end
         callbacks.append(Watch(watcher(settings, loaded), settings.watch_every, looked, clock))
         trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
         reporting.begin(trainer)
         _quieten(trainer)
         with quiet_bars():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    note_end(run, settings.minutes if deadline is not None and deadline.early else None)
     save_model(settings, run, trainer.accelerator.unwrap_model(trainer.model), loaded, _whole_weights(trainer))
 
 
