@@ -58,6 +58,9 @@ def test_auto_takes_the_fastest_that_is_installed_and_fits(gguf: str, tiny_model
 
 def test_auto_takes_vllm_on_a_gpu_and_where_there_is_enough_to_do(gguf: str, tiny_model: Path, machine: Any) -> None:
     every, model = ("transformers", "llamacpp", "vllm"), str(tiny_model)
+    large = str(Path(gguf).with_name("large.gguf"))
+    with Path(large).open("wb") as file:
+        file.truncate(2**30)  # takes no room
     machine()
     assert choose(model, every, 10_000)[0] == "transformers", "not installed"
     machine(vllm=True)
@@ -65,7 +68,11 @@ def test_auto_takes_vllm_on_a_gpu_and_where_there_is_enough_to_do(gguf: str, tin
     for count in (None, 8):
         name, why = choose(model, every, count)
         assert (name, "vLLM starts too slowly for fewer than 100 trajectories" in why) == ("transformers", True)
-    assert choose(gguf, every, 10_000) == ("llamacpp", "the model is a GGUF file")
+    assert choose(gguf, every, 10_000) == ("vllm", "10000 trajectories of so small a model are worth its start")
+    for count, streams in ((None, None), (199, None), (10_000, 8)):
+        assert choose(gguf, every, count, streams) == ("llamacpp", "the model is a GGUF file")
+    assert choose(large, every, 10_000)[0] == "llamacpp"
+    assert choose(gguf, ("transformers", "llamacpp"), 10_000)[0] == "llamacpp"
     assert choose(model, ("transformers", "llamacpp"), 10_000)[0] == "transformers", "options that it does not take"
     assert choose(model, ("llamacpp", "vllm"), 8)[0] == "vllm"
     assert choose(gguf, ("llamacpp", "vllm"), 8)[0] == "llamacpp"

@@ -8,7 +8,10 @@ from innerloop.errors import InputError
 
 TRANSFORMERS, LLAMACPP, VLLM, SERVER = "transformers", "llamacpp", "vllm", "server"
 ENGINES = (TRANSFORMERS, LLAMACPP, VLLM, SERVER)
-_PAYS = 100  # trajectories from which on vLLM's start on a CPU, about a minute, is made up for (docs/engines.md)
+# From so many trajectories on vLLM's start on a CPU, about a minute, is made up for (docs/engines.md): beside
+# transformers, and beside llama.cpp, which it passes on small files where it has many streams.
+_PAYS, _PAYS_FOR_GGUF = 100, 200
+_SMALL_GGUF, _MANY_STREAMS = 2**28, 16  # bytes; completions at once
 # Options that only some engines have a use for.
 TAKERS: Mapping[str, tuple[str, ...]] = {
     "batch_size": (TRANSFORMERS,),
@@ -52,13 +55,14 @@ def able(engine: str, given: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def choose(model: str, among: Collection[str], count: int | None = None) -> tuple[str, str]:
+def choose(model: str, among: Collection[str], count: int | None = None, streams: int | None = None) -> tuple[str, str]:
     """The fastest engine of ``among`` that is installed and fits the model, and why it is that one.
 
-    ``count``: trajectories to sample, where that is known. The order is that of ``benchmarks/rollout.py``. A server is
-    taken where one is named. llama.cpp computes with a GGUF file as it is, on a CPU many times as fast as with the
-    unpacked weights; where torch has a GPU and llama.cpp has none, the others are faster all the same. vLLM is the
-    fastest on a GPU; on a CPU it has to make up for its start first.
+    ``count``: trajectories to sample, and ``streams``: at once, where that is known. The order is that of
+    ``benchmarks/rollout.py``. A server is taken where one is named. llama.cpp computes with a GGUF file as it is, at
+    once, and with one stream several times as fast as others with the unpacked weights; where torch has a GPU and
+    llama.cpp has none, the others are faster all the same. vLLM is the fastest on a GPU; on a CPU it has to make up for
+    its start first, and is the faster one on a GGUF file where that is small and many streams run.
     """
     from innerloop.model_files import locate
     from innerloop.rollout import llamacpp_engine, vllm_engine
@@ -68,7 +72,9 @@ def choose(model: str, among: Collection[str], count: int | None = None) -> tupl
     if len(among) == 1:
         return next(iter(among)), "only it takes these options"
     place = locate(model)
-    gguf, gpu = place is not None and place.is_file(), _torch_has_gpu()
+    size = place.stat().st_size if place is not None and place.is_file() else None
+    gguf, gpu = size is not None, _torch_has_gpu()
+    small = size is not None and size < _SMALL_GGUF and (streams or _MANY_STREAMS) >= _MANY_STREAMS
     why = "the model is no GGUF file"
     if gguf and LLAMACPP not in among:
         why = "llama.cpp does not take these options"
@@ -76,6 +82,8 @@ def choose(model: str, among: Collection[str], count: int | None = None) -> tupl
         why = f"llama.cpp would be faster with this GGUF file: {llamacpp_engine.INSTALL}"
     elif gguf and gpu and not llamacpp_engine.has_gpu():
         why = "it uses the GPU, and the installed llama.cpp does not"
+    elif small and not gpu and VLLM in among and vllm_engine.installed() and (count or 0) >= _PAYS_FOR_GGUF:
+        return VLLM, f"{count} trajectories of so small a model are worth its start"
     elif gguf:
         return LLAMACPP, "the model is a GGUF file"
     if VLLM in among and (vllm_engine.installed() or TRANSFORMERS not in among):

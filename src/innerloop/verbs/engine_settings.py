@@ -149,7 +149,10 @@ class EngineSettings(ClusterSettings):
             if not among:
                 raise InputError("--engine ray: its workers do not run vLLM; leave vLLM's options out")
         began = run.noted("engine")
-        name, why = (began, "this run began with it") if began in among else choose(self.model, among, count)
+        if began in among:
+            name, why = began, "this run began with it"
+        else:
+            name, why = choose(self.model, among, count, self.concurrency)
         log.info("engine: %s (%s)", name, why)
         return name
 
