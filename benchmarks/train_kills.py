@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from innerloop.outer.meta import checkpoint
 from innerloop.store import Run
 from measure import kills_verdict, log, show
 
@@ -149,6 +150,8 @@ def disturb(
 
 def last_checkpoint(out: Path) -> int:
     """Its step; 0 without any."""
+    if (own := out / "checkpoints" / "meta.safetensors").is_file():
+        return int(checkpoint.load(own).values["step"])
     whole = out.glob("checkpoints/checkpoint-*/whole.json")
     return max((int(path.parent.name.rpartition("-")[2]) for path in whole), default=0)
 
