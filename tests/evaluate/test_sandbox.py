@@ -87,7 +87,7 @@ def test_a_program_runs_to_its_end(box):
 def test_what_is_reported_between_two_looks_is_heard(kind, box, monkeypatch):
     """A busy machine may let a program end between a look at its pipes and the one at its process."""
     if kind is Kind.WEAKER:
-        pytest.skip("its process waits to be killed")
+        pytest.skip("its process reports and waits to be killed, so it cannot end between two looks")
 
     class Slow(selectors.DefaultSelector):
         def select(self, timeout=None):

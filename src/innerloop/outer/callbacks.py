@@ -57,18 +57,25 @@ class Record(TrainerCallback):
 
 
 class Deadline(TrainerCallback):
-    """Ends the training after so many minutes of it."""
+    """Ends the training after so many minutes of it; without ``minutes`` it does nothing.
 
-    def __init__(self, minutes: float, clock: Clock) -> None:
-        self.early = False  # whether there would have been more steps
-        self._limit = 60 * minutes
+    ``reached``: the minutes, where they ended it before its last step.
+    """
+
+    def __init__(self, minutes: float | None, clock: Clock) -> None:
+        self.reached: float | None = None
+        self._minutes = minutes
         self._clock = clock
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Called by the trainer after each step."""
-        if any_of(self._clock.seconds >= self._limit):  # clocks differ, and one that stopped would leave others waiting
+        if self._minutes is None:
+            return
+        if any_of(
+            self._clock.seconds >= 60 * self._minutes
+        ):  # clocks differ: one that stopped would leave others waiting
             control.should_training_stop = control.should_save = True
-            self.early = state.global_step < state.max_steps
+            self.reached = self._minutes if state.global_step < state.max_steps else None
 
 
 class Watch(TrainerCallback):

@@ -38,17 +38,16 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
             records.add(step)
             reporting.tell(dict(step.metrics))
 
-        callbacks = [Record(records.add, clock), Whole(clock, records.flush)]
-        deadline = Deadline(settings.minutes, clock) if settings.minutes is not None else None
-        if deadline is not None:
-            callbacks.append(deadline)  # before the looks, which want to know of the end
-        callbacks.append(Watch(watcher(settings, loaded), settings.watch_every, looked, clock))
+        deadline = Deadline(settings.minutes, clock)
+        watch = Watch(watcher(settings, loaded), settings.watch_every, looked, clock)
+        # The deadline before the looks, which want to know of the end.
+        callbacks = [Record(records.add, clock), Whole(clock, records.flush), deadline, watch]
         trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
         reporting.begin(trainer)
         _quieten(trainer)
         with quiet_bars():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    note_end(run, settings.minutes if deadline is not None and deadline.early else None)
+    note_end(run, deadline.reached)
     save_model(settings, run, trainer.accelerator.unwrap_model(trainer.model), loaded, _whole_weights(trainer))
 
 
