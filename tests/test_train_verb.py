@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -302,6 +303,19 @@ def test_a_time_limit_is_lifted_by_more_minutes_or_none(cli: Cli, model: Path, q
     one, other = (load(str(tmp_path / name)).fingerprint for name in ("r", "whole"))
     assert one == other
     assert json.loads(cli(*command, "--minutes", "1").out)["new_steps"] == 0, "there are no more steps"
+
+
+def test_a_training_without_its_checkpoints_does_not_go_on(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path
+) -> None:
+    command = arguments(model, questions, tmp_path / "r")
+    assert cli(*command, "--minutes", "0.000001").status == 0
+    before = load(str(tmp_path / "r")).fingerprint
+    shutil.rmtree(tmp_path / "r" / "checkpoints")
+    ran = cli(*command)
+    assert ran.status == 2
+    assert "its checkpoints are gone" in ran.err
+    assert load(str(tmp_path / "r")).fingerprint == before
 
 
 def test_the_trained_model_is_sampled_and_scored(cli: Cli, model: Path, questions: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Supervised fine-tuning (RaML table 1: trajectories from elsewhere, loss on trajectory and answer).
 
 TRL's trainer with two changes: every token has a weight, so that the loss can be that of RaML eq. 8, on the answer
-alone, or anything in between; and rows come in the order of the passes over the support sets.
+alone, or anything in between; and rows come in the order of the passes over the support sets, those of a step sorted by
+length.
 """
 
 from __future__ import annotations
@@ -73,10 +74,12 @@ def sft_trainer(
     lora: Any = None,
     callbacks: Sequence[Any] = (),
 ) -> WeightedSFTTrainer:
-    """A trainer over rows in their order; ``arguments`` are those of transformers' trainer."""
-    if (processes := world()) > 1:
-        step = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] * processes
+    """A trainer over rows, step by step in their order; ``arguments`` are those of transformers' trainer."""
+    processes = world()
+    step = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] * processes
+    if processes > 1:
         rows = filled(rows, step)
+    rows = by_length(rows, step)
     dataset = Dataset.from_dict(
         {
             "input_ids": [row.input_ids for row in rows],
@@ -103,6 +106,15 @@ def filled(rows: Sequence[Row], step: int) -> list[Row]:
     """
     empty = Row(rows[-1].question_id, None, rows[-1].input_ids[:2], (0.0, 0.0))
     return [*rows, *[empty] * (-len(rows) % step)]
+
+
+def by_length(rows: Sequence[Row], step: int) -> list[Row]:
+    """The rows of each step with the longest first, so that its parts have rows of like lengths and little padding.
+
+    A step's loss is one sum over its rows, so their order within it changes nothing else.
+    """
+    steps = (rows[start : start + step] for start in range(0, len(rows), step))
+    return [row for together in steps for row in sorted(together, key=len, reverse=True)]
 
 
 class _Collator:

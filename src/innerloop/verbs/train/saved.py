@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
 from innerloop.processes import is_main
 from innerloop.prompts import INSTRUCTION
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
 
 
 def finished(run: Run, minutes: float | None) -> bool:
-    """Whether the folder holds the model at the end of its training; one of fewer ``minutes`` has not come to it."""
+    """Whether the folder holds the model at the end of its training; one of fewer ``minutes`` has not come to it.
+
+    `InputError` where that one would have to begin from its first step again, over the model that is there.
+    """
     if not run.noted("trained") or not (run.path / "model" / "config.json").is_file():
         return False
     reached = run.noted("ended_after_minutes")
-    return reached is None or (minutes is not None and minutes <= reached)
+    if reached is None or (minutes is not None and minutes <= reached):
+        return True
+    if not list((run.path / "checkpoints").glob("*")):
+        raise InputError(
+            f"{run.path}: its checkpoints are gone, so the training cannot go on behind minute {reached:g}; "
+            f"train its model in another folder: --model {run.path} --out OTHER"
+        )
+    return False
 
 
 def note_end(run: Run, minutes: float | None) -> None:
