@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from tests.conftest import Ran
 
 from innerloop.models import load
@@ -75,6 +76,16 @@ def test_dpo_raises_the_margin_from_nothing(
     again = cli(*command)
     assert "nothing to do" in again.err
     assert json.loads(again.out)["rows"] == 48
+
+
+def test_the_reference_reads_only_what_the_steps_come_to(
+    cli: Cli, model: Path, questions: Path, trajectories: Path, tmp_path: Path
+) -> None:
+    assert cli(*dpo(model, questions, trajectories, tmp_path / "whole")).status == 0
+    assert cli(*dpo(model, questions, trajectories, tmp_path / "r", max_steps=2)).status == 0
+    read = [load_file(tmp_path / name / "checkpoints" / "reference.safetensors") for name in ("whole", "r")]
+    assert [len(logps["right"]) for logps in read] == [32, 8]
+    assert numbers(tmp_path / "r", "loss") == numbers(tmp_path / "whole", "loss")[:2]
 
 
 @pytest.mark.long

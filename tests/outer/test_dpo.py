@@ -141,3 +141,17 @@ def test_repeated_pairs_are_read_once_by_the_reference_and_shown_in_their_order(
         found = made.train_dataset[i]
         for column, part in (("ref_chosen_logps", row.right), ("ref_rejected_logps", row.wrong)):
             assert found[column] == pytest.approx(log_probability(model, row.prompt, part).item(), abs=1e-4)
+
+
+def test_a_restart_takes_what_the_reference_made_of_the_same_pairs_and_of_no_others(tmp_path: Path) -> None:
+    def columns(model: LoadedModel, rows: Any) -> tuple[list[float], list[float]]:
+        dataset = trainer(tmp_path, model, Preference(), rows=rows).train_dataset
+        return dataset["ref_chosen_logps"][:], dataset["ref_rejected_logps"][:]
+
+    first = columns(tiny("llama"), ROWS)
+    other = tiny("llama")
+    moved(other.model.requires_grad_(True))
+    assert columns(other, ROWS) == first, "they were read before the first step"
+    assert columns(other, ROWS[:1])[0] != first[0][:1]
+    (tmp_path / "reference.safetensors").write_bytes(b"cut off")
+    assert columns(tiny("llama"), ROWS) == first

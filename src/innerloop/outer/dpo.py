@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from innerloop.outer.guard import Guarded
 from innerloop.outer.pairs import PairRow
+from innerloop.outer.reference import digest, keep, kept
 from innerloop.progress import progress
 
 
@@ -59,8 +61,15 @@ class PairDPOTrainer(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL's import
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:  # noqa: ARG002
         """Each pair's log π₀ as two more columns: of the model as it is now, before the first step or checkpoint."""
         if not self._preference.reference:
-            nothing = [0.0] * len(dataset)
-            return dataset.add_column("ref_chosen_logps", nothing).add_column("ref_rejected_logps", nothing)
+            right = wrong = [0.0] * len(dataset)
+        else:
+            file, pairs = Path(self.args.output_dir) / "reference.safetensors", digest(dataset)
+            right, wrong = kept(file, pairs) or self._read_with_reference(dataset, batch_size)
+            if self.is_world_process_zero():
+                keep(file, pairs, right, wrong)
+        return dataset.add_column("ref_chosen_logps", right).add_column("ref_rejected_logps", wrong)
+
+    def _read_with_reference(self, dataset: Dataset, batch_size: int) -> tuple[list[float], list[float]]:
         right: list[float] = []
         wrong: list[float] = []
         device = next(self.model.parameters()).device
@@ -72,7 +81,7 @@ class PairDPOTrainer(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL's import
                 right += chosen.tolist()
                 wrong += rejected.tolist()
                 shown.advance(len(rows))
-        return dataset.add_column("ref_chosen_logps", right).add_column("ref_rejected_logps", wrong)
+        return right, wrong
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> None:
         """Count what a step's means are over; the trainer calls it before the step's first part."""

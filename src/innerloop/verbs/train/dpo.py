@@ -105,7 +105,13 @@ def dpo(settings: DpoSettings, *, command: Sequence[str] | None = None) -> Train
                 loaded,
                 rows=len(rows),
                 make=lambda arguments, lora, callbacks: dpo_trainer(
-                    loaded.model, loaded.tokenizer, rows, arguments, preference, lora=lora, callbacks=callbacks
+                    loaded.model,
+                    loaded.tokenizer,
+                    _taken(settings, rows),
+                    arguments,
+                    preference,
+                    lora=lora,
+                    callbacks=callbacks,
                 ),
             )
         return opened.result()
@@ -123,11 +129,10 @@ def _plan(
     made, dropped = _rows(settings, settings.speaker(), questions, sets)
     build = build_of(skeleton(settings))
     steps = settings.steps_of(len(made))
-    phases = [
-        phase("training", training(build, _lengths(made[: steps * settings.batch_size])), trained_by(settings)),
-    ]
+    taken = _taken(settings, made)
+    phases = [phase("training", training(build, _lengths(taken)), trained_by(settings))]
     if settings.reference == "start":
-        read = forward(build, _lengths(list(dict.fromkeys(made))))
+        read = forward(build, _lengths(list(dict.fromkeys(taken))))
         phases.insert(0, phase("reading with the reference", read, FORWARD))
     extent = Extent(
         questions=len(questions),
@@ -139,6 +144,11 @@ def _plan(
         tokens_per_pass=round(sum(_lengths(made)) / settings.passes),
     )
     return planned("dpo", settings, build, extent, phases, command, logits=True)
+
+
+def _taken(settings: DpoSettings, rows: Sequence[PairRow]) -> Sequence[PairRow]:
+    """The rows that the steps come to; --max-steps may leave some, and the reference need not read those."""
+    return rows[: settings.steps_of(len(rows)) * settings.batch_size]
 
 
 def _lengths(rows: Sequence[PairRow]) -> list[int]:
