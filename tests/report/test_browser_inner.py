@@ -39,6 +39,13 @@ def small(make_run: MakeRun, story: Any) -> Path:
     return report.write(make_run(asked, told, curves, updates=updates, landscapes=landscapes))
 
 
+@pytest.fixture(scope="module")
+def flat(make_run: MakeRun, story: Any) -> Path:
+    """Without the landscapes, whose drawing takes longer than all the rest."""
+    asked, told, curves, updates, _ = story
+    return report.write(make_run(asked, told, curves, updates=updates))
+
+
 @pytest.fixture
 def open_inner(open_page: Open, until: Until) -> Open:
     """`open_page`, and then down to each of the two sections, whose figures are drawn when one comes near."""
@@ -79,18 +86,15 @@ def hover(tab: Any, chart: str, x: float, y: float) -> None:
     tab.locator("#popover").wait_for(state="visible")
 
 
-def test_the_sections_stand_in_the_navigation_where_the_run_has_them(
-    small: Path, open_inner: Open, make_run: MakeRun, story: Any
-) -> None:
-    links = open_inner(small).locator(".bar nav a")
-    assert links.all_inner_texts()[-2:] == ["Update", "Landscape"]
-    tab = open_inner(report.write(make_run(*story[:3], updates=story[3])))
+def test_the_sections_stand_in_the_navigation_where_the_run_has_them(small: Path, flat: Path, open_page: Open) -> None:
+    assert open_page(small).locator(".bar nav a").all_inner_texts()[-2:] == ["Update", "Landscape"]
+    tab = open_page(flat)
     assert tab.locator(".bar nav a").all_inner_texts()[-1] == "Update"
     assert tab.locator("#landscape").count() == 0
 
 
-def test_a_hover_over_the_map_shows_the_step_and_the_text_read(small: Path, open_inner: Open, story: Any) -> None:
-    tab = open_inner(small)
+def test_a_hover_over_the_map_shows_the_step_and_the_text_read(flat: Path, open_inner: Open, story: Any) -> None:
+    tab = open_inner(flat)
     update = story[3][2]  # q-0/solution-0 at position 30
     hover(tab, "update-heat", 25, 2)
     shown = note(tab)
@@ -104,8 +108,8 @@ def test_a_hover_over_the_map_shows_the_step_and_the_text_read(small: Path, open
     assert tab.locator("#popover").is_hidden()
 
 
-def test_the_map_answers_the_arrow_keys(small: Path, open_inner: Open) -> None:
-    tab = open_inner(small)
+def test_the_map_answers_the_arrow_keys(flat: Path, open_inner: Open) -> None:
+    tab = open_inner(flat)
     tab.locator("#update-heat").focus()
     tab.keyboard.press("ArrowRight")
     assert "layer 0, tokens 11–20 of 60" in note(tab)  # the first stored position has no step
@@ -116,8 +120,8 @@ def test_the_map_answers_the_arrow_keys(small: Path, open_inner: Open) -> None:
     assert tab.locator("#popover").is_hidden()
 
 
-def test_other_numbers_by_layer(small: Path, open_inner: Open, until: Until) -> None:
-    tab = open_inner(small)
+def test_other_numbers_by_layer(flat: Path, open_inner: Open, until: Until) -> None:
+    tab = open_inner(flat)
     columns = "document.getElementById('update-heat').data[0].z[0].length"
     assert tab.evaluate(columns) == 5
     tab.locator("#update-show").select_option("layer_norm")
@@ -130,8 +134,8 @@ def test_other_numbers_by_layer(small: Path, open_inner: Open, until: Until) -> 
     assert "error of the approximation" not in tab.locator("#update-show").inner_text()  # of the paper's gauge alone
 
 
-def test_the_scatter_shows_predicted_and_actual_change(small: Path, open_inner: Open, until: Until, story: Any) -> None:
-    tab = open_inner(small)
+def test_the_scatter_shows_predicted_and_actual_change(flat: Path, open_inner: Open, until: Until, story: Any) -> None:
+    tab = open_inner(flat)
     update = min((one for one in story[3] if not one.untrained), key=lambda one: one.loss - one.base_loss)
     hover(tab, "update-scatter", update.predicted, update.loss - update.base_loss)
     shown = note(tab)
@@ -145,8 +149,8 @@ def test_the_scatter_shows_predicted_and_actual_change(small: Path, open_inner: 
     until(tab, f"{count} === {before - 1}")
 
 
-def test_a_click_on_a_point_opens_its_trajectory(small: Path, open_inner: Open, until: Until, story: Any) -> None:
-    tab = open_inner(small)
+def test_a_click_on_a_point_opens_its_trajectory(flat: Path, open_inner: Open, until: Until, story: Any) -> None:
+    tab = open_inner(flat)
     update = min(
         (one for one in story[3] if one.question_id == "q-2" and not one.untrained),
         key=lambda one: one.loss - one.base_loss,
@@ -159,8 +163,8 @@ def test_a_click_on_a_point_opens_its_trajectory(small: Path, open_inner: Open, 
     assert tab.locator("#update-pick option:checked").inner_text() == shown
 
 
-def test_the_picker_walks_and_follows_the_reader(small: Path, open_inner: Open) -> None:
-    tab = open_inner(small)
+def test_the_picker_walks_and_follows_the_reader(flat: Path, open_inner: Open) -> None:
+    tab = open_inner(flat)
     chosen = tab.locator("#update-pick option:checked")
     assert chosen.inner_text() == tab.locator("#reader-name").inner_text() == "q-0/solution-0"
     tab.locator("#update-next").click()
@@ -249,18 +253,18 @@ def test_questions_and_figures_can_be_chosen(small: Path, open_inner: Open, unti
     assert question.locator("option:checked").inner_text().startswith("q-2")  # it follows the reader
 
 
-@pytest.mark.parametrize("figure", ["update-scatter", "update-heat", "landscape-surface", "landscape-contour"])
 @pytest.mark.parametrize("kind", [pytest.param("png", marks=pytest.mark.long), "svg"])
-def test_figures_can_be_saved(small: Path, open_inner: Open, until: Until, figure: str, kind: str) -> None:
+def test_figures_can_be_saved(small: Path, open_inner: Open, until: Until, kind: str) -> None:
     tab = open_inner(small)
-    tab.locator(f"#{figure}").scroll_into_view_if_needed()
-    until(tab, f"Boolean(document.getElementById('{figure}').data)", seconds=30)
-    with tab.expect_download() as waiting:
-        tab.locator(f"[data-export='{figure}'] button", has_text=kind.upper()).click()
-    assert waiting.value.suggested_filename == f"innerloop-{figure}.{kind}"
-    content = Path(waiting.value.path()).read_bytes()
-    assert content.startswith(b"\x89PNG" if kind == "png" else b"<svg")
-    assert len(content) > 5000
+    for figure in ("update-scatter", "update-heat", "landscape-surface", "landscape-contour"):
+        tab.locator(f"#{figure}").scroll_into_view_if_needed()
+        until(tab, f"Boolean(document.getElementById('{figure}').data)", seconds=30)
+        with tab.expect_download() as waiting:
+            tab.locator(f"[data-export='{figure}'] button", has_text=kind.upper()).click()
+        assert waiting.value.suggested_filename == f"innerloop-{figure}.{kind}"
+        content = Path(waiting.value.path()).read_bytes()
+        assert content.startswith(b"\x89PNG" if kind == "png" else b"<svg")
+        assert len(content) > 5000
 
 
 def test_the_lines_can_be_saved(small: Path, open_inner: Open, until: Until) -> None:
