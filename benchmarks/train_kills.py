@@ -5,8 +5,8 @@
 
 A small model that has half learnt its questions is trained on once, undisturbed. Then the same command trains into
 another folder, is killed (SIGKILL) at a random moment, and is started again, until all kills have hit and the training
-is done. A moment counts from the first checkpoint that the process has made itself, so each kill meets a training that
-goes on from the last one. Every step's loss, and the weights at the end, are compared.
+is done. The moments are spread over the training: each comes so many checkpoints and a fraction of a second after the
+start. Every step's loss, and the weights at the end, are compared.
 
 The exit status is 1 where a loss differs by more than 1e-6, a step is lost or there twice, or the training was over
 before all kills had hit (then raise --steps).
@@ -32,7 +32,8 @@ from innerloop.store import Run
 from measure import kills_verdict, log, show
 
 FAMILY = "gym:modular_chain?size={size}&min_ops=3&max_ops=3&seed=1"
-COMMON = {"learning-rate": "1e-3", "warmup": "5", "save-every": "3", "threads": "1"}
+SAVE_EVERY = 3
+COMMON = {"learning-rate": "1e-3", "warmup": "5", "save-every": str(SAVE_EVERY), "threads": "1"}
 RECIPES = {
     "sft": {"questions": FAMILY.format(size=8000), "trajectories": "oracle?style=short", "batch-size": "32"},
     "dpo": {
@@ -85,7 +86,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", choices=list(RECIPES), help="by default all")
     parser.add_argument("--kills", type=int, default=10, help="of each recipe")
     parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--pause", type=float, default=0.8, help="mean seconds of work between two kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", help="keep the run folders here")
     return parser.parse_args()
@@ -132,14 +132,15 @@ def disturb(
 ) -> list[int]:
     """Kill until the quota is reached, start again until the training is done; the last checkpoint at each kill."""
     kills: list[int] = []
+    share = options.steps // (SAVE_EVERY * options.kills)  # of the checkpoints, for each kill
     while True:
-        before = last_checkpoint(out)
+        awaited = last_checkpoint(out) + SAVE_EVERY * draw.randint(1, max(share, 1))
         process = train(recipe, settings, out)
         due = None
         while process.poll() is None:
             time.sleep(0.02)
-            if due is None and last_checkpoint(out) > before:
-                due = time.monotonic() + draw.uniform(0, 2 * options.pause)
+            if due is None and last_checkpoint(out) >= awaited:
+                due = time.monotonic() + draw.uniform(0, 0.5)
             if due is not None and time.monotonic() >= due and len(kills) < options.kills:
                 process.kill()
         if ended(process, out) == 0:
