@@ -117,7 +117,10 @@ class Watch(TrainerCallback):
 
 
 class Flat(TrainerCallback):
-    """Ends a training by reward in which every group of rollouts earned the same, ``patience`` steps from the start."""
+    """Ends a training by reward in which every group of rollouts earned the same, ``patience`` steps from the start.
+
+    The start is that of the training: one that goes on from a checkpoint knows of the steps before it.
+    """
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
@@ -125,10 +128,10 @@ class Flat(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:  # noqa: ARG002
         """Called by the trainer after each logged step."""
-        if not logs or "frac_reward_zero_std" not in logs or self._moved:
+        if not logs or self._moved:
             return
-        self._moved = float(logs["frac_reward_zero_std"]) < 1
-        if not self._moved and state.global_step >= self._patience:
+        self._moved = any(step.get("frac_reward_zero_std", 1.0) < 1 for step in state.log_history)
+        if not self._moved and "frac_reward_zero_std" in logs and state.global_step >= self._patience:
             raise FlatRewardError(
                 f"in {state.global_step} steps all rollouts of each question earned the same "
                 f"({logs.get('reward', math.nan):g} on average), so there is nothing to learn from: train with sft "
