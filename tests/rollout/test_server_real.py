@@ -109,7 +109,7 @@ def transformers_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         process.wait(30)
 
 
-@pytest.mark.parametrize("api", ["text", "chat"])
+@pytest.mark.parametrize("api", [pytest.param("text", marks=pytest.mark.long), "chat"])
 def test_transformers_serve(transformers_serve: tuple[str, Path], speaker: Speaker, api: str) -> None:
     """It takes no token ids and no top_k of its own, and finds its model by the folder's name alone."""
     url, folder = transformers_serve
