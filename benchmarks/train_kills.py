@@ -152,7 +152,7 @@ def disturb(
 def last_checkpoint(out: Path) -> int:
     """Its step; 0 without any."""
     if (own := out / "checkpoints" / "meta.safetensors").is_file():
-        return int(checkpoint.load(own).values["step"])
+        return int(checkpoint.load(own, tensors=False).values["step"])
     whole = out.glob("checkpoints/checkpoint-*/whole.json")
     return max((int(path.parent.name.rpartition("-")[2]) for path in whole), default=0)
 

@@ -71,9 +71,8 @@ class Deadline(TrainerCallback):
         """Called by the trainer after each step."""
         if self._minutes is None:
             return
-        if any_of(
-            self._clock.seconds >= 60 * self._minutes
-        ):  # clocks differ: one that stopped would leave others waiting
+        over = self._clock.seconds >= 60 * self._minutes
+        if any_of(over):  # clocks differ, and one that stopped would leave others waiting
             control.should_training_stop = control.should_save = True
             self.reached = self._minutes if state.global_step < state.max_steps else None
 

@@ -64,9 +64,12 @@ class PairDPOTrainer(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL's import
             right = wrong = [0.0] * len(dataset)
         else:
             file, pairs = Path(self.args.output_dir) / "reference.safetensors", digest(dataset)
-            right, wrong = kept(file, pairs) or self._read_with_reference(dataset, batch_size)
-            if self.is_world_process_zero():
-                keep(file, pairs, right, wrong)
+            read = kept(file, pairs)
+            if read is None:
+                read = self._read_with_reference(dataset, batch_size)
+                if self.is_world_process_zero():
+                    keep(file, pairs, *read)
+            right, wrong = read
         return dataset.add_column("ref_chosen_logps", right).add_column("ref_rejected_logps", wrong)
 
     def _read_with_reference(self, dataset: Dataset, batch_size: int) -> tuple[list[float], list[float]]:

@@ -36,14 +36,15 @@ def save(state: MetaState, path: Path) -> None:
     temporary.replace(path)
 
 
-def load(path: Path) -> MetaState:
-    """Read a state. `InputError` for a file that is none."""
+def load(path: Path, *, tensors: bool = True) -> MetaState:
+    """Read a state, or its values alone. `InputError` for a file that is none."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             values = json.loads((file.metadata() or {})[_VALUES])
-            return MetaState({name: file.get_tensor(name) for name in file.keys()}, values)  # noqa: SIM118  # no mapping
+            names = file.keys() if tensors else ()
+            return MetaState({name: file.get_tensor(name) for name in names}, values)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no checkpoint of a meta-training ({error}); remove it to start anew") from error
 

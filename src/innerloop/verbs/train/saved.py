@@ -29,7 +29,7 @@ def finished(run: Run, minutes: float | None) -> bool:
     reached = run.noted("ended_after_minutes")
     if reached is None or (minutes is not None and minutes <= reached):
         return True
-    if not list((run.path / "checkpoints").glob("*")):
+    if not list((run.path / "checkpoints").glob("checkpoint-*")):
         raise InputError(
             f"{run.path}: its checkpoints are gone, so the training cannot go on behind minute {reached:g}; "
             f"train its model in another folder: --model {run.path} --out OTHER"
