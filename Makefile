@@ -9,11 +9,13 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 # Which of vLLM's tests, as pytest's -m has it; all.
 VLLM_TESTS ?=
+# How long each fuzz target runs.
+SECONDS ?= 600
 # Test workers share the cores instead of each taking all of them. One more than cores starves Ray's servers.
 WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help setup setup-vllm demo test test-all test-fast test-vllm lint format bench clean
+.PHONY: help setup setup-vllm demo test test-all test-fast test-vllm fuzz lint format bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -52,6 +54,9 @@ test-fast: $(READY) ## the first tier: no model is loaded, no browser opened, no
 
 test-vllm: $(VLLM_READY) ## the tests of the vLLM engine against the real one
 	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest -m "$(VLLM_TESTS)" tests/rollout/test_vllm_engine.py
+
+fuzz: $(READY) ## random inputs for what reads untrusted ones, ten minutes each (SECONDS=600)
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check
