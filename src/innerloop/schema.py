@@ -185,6 +185,12 @@ class Trajectory(_Record):
         ]
     )
 
+    @property
+    def made_of(self) -> str | None:
+        """The id of the trajectory that a control was made of; None for any other trajectory."""
+        origin, _, name = self.id.rpartition("/")
+        return origin if self.source.is_control and name == self.source.value else None
+
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
         if value is None:

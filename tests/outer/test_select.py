@@ -127,3 +127,9 @@ def test_equal_ones_keep_their_order() -> None:
     ]
     assert list(CHOICES["diverse"](0)(QUESTION, given, 2)) == given[:2]
     assert list(CHOICES["shortest"](0)(QUESTION, given, 2)) == given[:2]
+
+
+def test_an_undefined_value_never_beats_a_defined_one() -> None:
+    given = trajectories(["x", "x", "x", "x"])
+    values = {f"q/file-{i}": value for i, value in enumerate((float("nan"), -1.0, 3.0, float("nan")))}
+    assert list(by_value(values)(QUESTION, given, 3)) == [given[2], given[1], given[0]]

@@ -136,9 +136,9 @@ def test_rows_open_the_reader_by_mouse_and_keyboard(small: Path, open_page: Open
     tab.locator("#table-grid tbody tr[tabindex='0']").focus()
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
-    assert name.inner_text() == "q-0/other-question-3"
+    assert name.inner_text() == "q-0/solution-0/other-question"
     tab.keyboard.press("j")
-    assert name.inner_text() == "q-0/shuffled-4"
+    assert name.inner_text() == "q-0/solution-0/shuffled"
     tab.keyboard.press("k")
     tab.keyboard.press("k")
     assert name.inner_text() == "q-0/sample-2"

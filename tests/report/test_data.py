@@ -289,6 +289,7 @@ def _row(
         "source": source,
         "outcome": None,
         "mode": None,
+        "of": None,
         "control": source.is_control,
         "gain": gain,
         "before": before or gain,

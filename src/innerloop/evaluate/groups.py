@@ -12,22 +12,27 @@ from innerloop.schema import Mode, Outcome, Source, Trajectory
 class Group:
     """Trajectories that are averaged together: one source, and for answers that were judged one outcome.
 
-    ``mode`` is None where the source has only one mode in this run.
+    ``mode`` is None where the source has only one mode in this run. ``of`` is the source of the trajectories that a
+    control was made of; None where the run has controls of one source only.
     """
 
     source: Source
     outcome: Outcome | None
     mode: Mode | None
+    of: Source | None = None
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def rank(self) -> tuple[int, int, int]:
         """Groups stand on the page by rising rank."""
-        return _ORDER.index((self.source, self.outcome)), list(Mode).index(self.mode) if self.mode else -1
+        mode = list(Mode).index(self.mode) if self.mode else -1
+        of = list(Source).index(self.of) if self.of else -1
+        return _ORDER.index((self.source, self.outcome)), of, mode
 
     @property
     def key(self) -> str:
         """Unique in a page; safe in an HTML id."""
-        return "-".join(part or "any" for part in (self.source, self.mode, self.outcome))
+        made_of = f"-of-{self.of}" if self.of else ""
+        return "-".join(part or "any" for part in (self.source, self.mode, self.outcome)) + made_of
 
     @property
     def label(self) -> str:
@@ -44,7 +49,8 @@ class Group:
     @property
     def short_label(self) -> str:
         """The label without the outcome."""
-        return ", ".join(filter(None, (_NAMES[self.source], self.mode)))
+        name = _NAMES[self.source] + (f" ({_NAMES[self.of].lower()})" if self.of else "")
+        return ", ".join(filter(None, (name, self.mode)))
 
     @property
     def _outcome_label(self) -> str:
@@ -71,14 +77,18 @@ _ORDER = [
 def grouped(trajectories: Iterable[Trajectory]) -> dict[str, Group]:
     """The group of each trajectory, by its id."""
     trajectories = list(trajectories)
-    modes: dict[Source, set[Mode]] = {}
+    source_of = {trajectory.id: trajectory.source for trajectory in trajectories}
+    origins = {t.id: source_of.get(t.made_of) for t in trajectories if t.made_of is not None}
+    several = len(set(origins.values())) > 1
+    modes: dict[tuple[Source, Source | None], set[Mode]] = {}
     for trajectory in trajectories:
-        modes.setdefault(trajectory.source, set()).add(trajectory.mode)
+        modes.setdefault((trajectory.source, origins.get(trajectory.id)), set()).add(trajectory.mode)
     return {
         trajectory.id: Group(
             source=trajectory.source,
             outcome=trajectory.outcome if trajectory.source in _JUDGED else None,
-            mode=trajectory.mode if len(modes[trajectory.source]) > 1 else None,
+            mode=trajectory.mode if len(modes[trajectory.source, origins.get(trajectory.id)]) > 1 else None,
+            of=origins.get(trajectory.id) if several else None,
         )
         for trajectory in trajectories
     }

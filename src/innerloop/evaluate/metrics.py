@@ -41,7 +41,7 @@ def pass_at_k(n: int, c: int, k: int) -> float: ...
 @overload
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Floats: ...
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> float | Floats:
-    """1 − C(n−c, k) / C(n, k): the chance that at least one of k samples is right."""
+    """1 − C(n−c, k) / C(n, k) (RaML eq. 22): the chance that at least one of k samples is right."""
     return _each(lambda n, c, k: _tail(n, c, k, 1), n, c, k)
 
 
@@ -50,7 +50,7 @@ def g_pass_at_k(n: int, c: int, k: int, tau: float | Fraction) -> float: ...
 @overload
 def g_pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike, tau: ArrayLike | Fraction) -> Floats: ...
 def g_pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike, tau: ArrayLike | Fraction) -> float | Floats:
-    """Σⱼ C(c, j) C(n−c, k−j) / C(n, k) over j ≥ ⌈τk⌉ (RaML eq. 22): at least the share τ of k samples is right.
+    """Σⱼ C(c, j) C(n−c, k−j) / C(n, k) over j ≥ ⌈τk⌉ (Liu et al. 2024): at least the share τ of k samples is right.
 
     ``tau`` lies in 0…1; 0 stands for the limit τ → 0, at least one, which is pass@k.
     """

@@ -27,6 +27,7 @@ def _group(summary: GroupSummary) -> dict[str, Any]:
         "source": group.source,
         "outcome": group.outcome,
         "mode": group.mode,
+        "of": group.of,
         "questions": summary.questions,
         "trajectories": summary.trajectories,
         "written": summary.written,

@@ -1,4 +1,4 @@
-"""GRPO with the gradient on n of G rollouts (RaML section 3.2, eq. 21; Shao et al. 2024).
+"""GRPO with the gradient on n of G rollouts (RaML section 4.1, eq. 21; Shao et al. 2024).
 
 TRL's trainer with three changes: prompts are tokenised as everywhere here; of each question's G rollouts, over which
 the advantages were taken, only n go through the model for the gradient; and the loss is normalised so that its

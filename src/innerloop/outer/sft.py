@@ -23,6 +23,10 @@ from innerloop.processes import world
 class WeightedSFTTrainer(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL's imports are lazy
     """Minimises Σ wᵢ ℓᵢ / Σ wᵢ over the rows of a step, over all its parts and processes together."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._since_log = torch.zeros(3, dtype=torch.float64)  # tokens with weight, their entropy, how many are top-1
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         return SequentialSampler(rows)
@@ -32,7 +36,7 @@ class WeightedSFTTrainer(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL's im
         if not batch_samples:
             return None
         total = torch.stack([batch["weights"][:, 1:].sum() for batch in batch_samples]).sum().to(device)
-        return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
+        return _divisor(self.accelerator.gather(total).sum() if self.args.world_size > 1 else total)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -44,7 +48,7 @@ class WeightedSFTTrainer(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL's im
         if self.aux_loss_enabled:
             fed["output_router_logits"] = True
         outputs = model(**fed, use_cache=False, fused_lm_head=True)
-        total = weights.sum() if num_items_in_batch is None else num_items_in_batch
+        total = _divisor(weights.sum()) if num_items_in_batch is None else num_items_in_batch
         loss = -(outputs.log_probs * weights).sum() / total
         if num_items_in_batch is not None:  # DDP averages over processes what belongs to one sum
             loss = loss * self.accelerator.num_processes
@@ -54,15 +58,29 @@ class WeightedSFTTrainer(Guarded, SFTTrainer):  # type: ignore[misc]  # TRL's im
         return loss
 
     def _note(self, outputs: Any, mask: torch.Tensor) -> None:
-        """Entropy and accuracy per token with weight, tokens so far; TRL averages and logs them."""
+        """Entropy and accuracy per token with weight, and the tokens so far, for the log.
+
+        TRL logs the mean of what it is given for each part of a step; parts hold unlike numbers of tokens, so it is
+        given one number, over all tokens since it logged last.
+        """
         sums = torch.stack(
             [outputs.label_mask.sum(), outputs.entropy.detach().sum(), outputs.is_top1.sum(), mask.sum()]
         ).double()
-        tokens, entropy, right, read = self.accelerator.gather(sums[None]).sum(dim=0).tolist()
-        self._metrics["train"]["entropy"].append(entropy / max(tokens, 1))
-        self._metrics["train"]["mean_token_accuracy"].append(right / max(tokens, 1))
+        *own, read = self.accelerator.gather(sums[None]).sum(dim=0).cpu()
+        logged = self._metrics["train"]
+        if not logged["entropy"]:  # TRL empties it once it has logged
+            self._since_log.zero_()
+        self._since_log += torch.stack(own)
+        tokens, entropy, right = self._since_log.tolist()
+        logged["entropy"] = [entropy / max(tokens, 1)]
+        logged["mean_token_accuracy"] = [right / max(tokens, 1)]
         self._total_train_tokens += int(read)
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        logged["num_tokens"] = [self._total_train_tokens]
+
+
+def _divisor(weight: torch.Tensor) -> torch.Tensor:
+    """What the loss is divided by: a step without any weight has the loss 0, not 0/0."""
+    return torch.where(weight > 0, weight, torch.ones_like(weight))
 
 
 def sft_trainer(

@@ -1,4 +1,4 @@
-"""GRPO with support size n: which n of the G rollouts of a question give the gradient (RaML section 3.2).
+"""GRPO with support size n: which n of the G rollouts of a question give the gradient (RaML section 4.1).
 
 Advantages are taken over all G. ``random`` is the paper's choice; ``max-variance`` and ``extremes`` are those of PODS
 (arXiv 2504.13818) and its simplest relative. A draw depends on the seed, the step and the question's place in the step

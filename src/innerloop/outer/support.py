@@ -2,7 +2,7 @@
 
 The number of passes over the questions does not depend on how many trajectories a question has: with K trajectories a
 pass shows one of them, the next pass the next one. So runs with different K see every question equally often, as in
-the paper's comparison of 1 to 32 trajectories per question (RaML section 3.2, appendix C.2).
+the paper's comparison of 1 to 32 trajectories per question (RaML section 4.1, appendix C.2).
 """
 
 from __future__ import annotations

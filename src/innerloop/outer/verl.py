@@ -1,4 +1,4 @@
-"""GRPO's advantages with the gradient on n of G rollouts, for verl's trainer (RaML section 3.2).
+"""GRPO's advantages with the gradient on n of G rollouts, for verl's trainer (RaML section 4.1).
 
 verl takes an advantage of each rollout, and has no way to drop rollouts behind it. What is not chosen gets the
 advantage 0, what is chosen is multiplied by G/n, so that the mean gradient of the policy loss over all choices is that

@@ -111,7 +111,8 @@ def _noun(row: dict[str, Any]) -> str:
     outcome: Outcome | None = row["outcome"]
     mode: Mode | None = row["mode"]
     judged = [str(outcome)] if outcome else []
-    return " ".join([*judged, _NOUNS[source], *([f"({mode})"] if mode else [])])
+    made_of = [f"(made of {_NOUNS[row['of']]})"] if row["of"] else []
+    return " ".join([*judged, _NOUNS[source], *made_of, *([f"({mode})"] if mode else [])])
 
 
 def _capital(text: str) -> str:

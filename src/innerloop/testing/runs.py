@@ -40,7 +40,10 @@ Story = tuple[list[Question], list[Trajectory], list[Curve]]
 def made_up(
     *, questions: int, tokens: int, kinds: Sequence[tuple[Source, Outcome | None, float]] = KINDS, seed: int = 0
 ) -> Story:
-    """Per question one trajectory of each kind, of ``tokens`` tokens, with a noisy curve down to the kind's loss."""
+    """Per question one trajectory of each kind, of ``tokens`` tokens, with a noisy curve down to the kind's loss.
+
+    Controls are made of the first kind.
+    """
     asked = [
         Question(id=f"q-{q}", question=f"How many apples has child number {q}?", answer=str(7 + q))
         for q in range(questions)
@@ -51,7 +54,7 @@ def made_up(
             draw = random.Random(seed + 1000 * q + k)
             pieces = [(" " if i else "") + draw.choice(_WORDS) for i in range(tokens)]
             trajectory = Trajectory(
-                id=f"{question.id}/{source}-{k}",
+                id=f"{question.id}/{kinds[0][0]}-0/{source}" if source.is_control else f"{question.id}/{source}-{k}",
                 question_id=question.id,
                 text="".join(pieces),
                 source=source,

@@ -1,4 +1,4 @@
-"""Which K of a question's trajectories make its support set (RaML eq. 8, section 3.2); one method a file.
+"""Which K of a question's trajectories make its support set (RaML eq. 8, section 4.1); one method a file.
 
 A `Choice` takes the question, its trajectories and K, no more than there are, and gives K of them. Equal ones keep
 their order, so that the same input and seed always give the same set.

@@ -1,4 +1,4 @@
-"""``train grpo``: learn from one's own rollouts by their reward (RaML table 1, section 3.2, eq. 21)."""
+"""``train grpo``: learn from one's own rollouts by their reward (RaML table 1, sections 3.2 and 4.1, eq. 21)."""
 
 from __future__ import annotations
 
