@@ -132,6 +132,31 @@ def test_verdicts_are_redone_and_compared(cli: Cli, questions_file: Path) -> Non
     assert "4 recorded verdicts, 2 of them other than ours" in shown.out
 
 
+@pytest.mark.parametrize(("verdicts", "counts"), [("compare", Outcome.WRONG), ("redo", Outcome.RIGHT)])
+def test_a_run_judged_again_in_its_own_folder_keeps_both_verdicts(
+    cli: Cli, questions_file: Path, verdicts: str, counts: Outcome
+) -> None:
+    came = Trajectory(
+        id="q-3/sample-0",
+        question_id="q-3",
+        text=r"\boxed{6}",
+        source=Source.FILE,
+        outcome=Outcome.WRONG,
+        outcome_reason="by hand",
+    )
+    write_run(Path("R"), trajectories=[came])
+    own = ("--trajectories", "R", "--questions", questions_file, "--k", "1", "--out", "R", "--verdicts", verdicts)
+    for _ in range(2):  # the first time used to replace what the second compares with
+        result = scored(cli, *own)
+        if verdicts == "compare":
+            [entry] = result["agreement"]["disagreements"]
+            assert (entry["recorded"], entry["verdict"]) == ("wrong", "right")
+        assert cells(result)["avg@1"] == (counts is Outcome.RIGHT)
+        [kept] = Run.open(Path("R")).trajectories()
+        assert (kept.outcome, kept.judged) == (counts, Outcome.RIGHT)
+        assert (kept.recorded, kept.recorded_reason) == (Outcome.WRONG, "by hand")
+
+
 def test_undecided_samples_are_told_and_bounded(cli: Cli) -> None:
     rows = [{"question_id": f"q-{i}", "correct": [True, False, None][j]} for i in range(3) for j in range(3)]
     file = write("s.jsonl", rows)

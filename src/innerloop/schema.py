@@ -78,10 +78,19 @@ class _Record:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> list[Self]:
-        """The records of a table written by ``to_table``; columns this version does not know are left out."""
+        """The records of a table written by ``to_table``.
+
+        Columns that this version does not know are left out; where the table says nothing, the field's default holds.
+        """
         known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
         return [
-            cls(**{name: cls._restore(name, value) for name, value in row.items() if name in known})
+            cls(
+                **{
+                    name: cls._restore(name, value)
+                    for name, value in row.items()
+                    if name in known and value is not None
+                }
+            )
             for row in table.to_pylist()
         ]
 
@@ -129,7 +138,7 @@ class Question(_Record):
 
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
-        return tuple(value or ()) if name == "candidates" else value
+        return tuple(value) if name == "candidates" else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +152,9 @@ class Trajectory(_Record):
     model showed after its thinking, where there was a thinking part. ``token_ids`` are the tokens that the model
     itself produced (all of them, delimiters and final part included), absent for given text. ``tokens`` counts them
     and ``logprob`` is their total log-probability in nats under the model at temperature 1. ``seed`` is the row's own.
+
+    ``outcome`` is the verdict that counts. Of a trajectory that came with a verdict and was judged again, ``recorded``
+    is the one that it came with and ``judged`` the new one: both are kept, whichever counts.
     """
 
     id: str
@@ -162,6 +174,10 @@ class Trajectory(_Record):
     seed: int | None = None
     outcome: Outcome | None = None
     outcome_reason: str | None = None
+    recorded: Outcome | None = None
+    recorded_reason: str | None = None
+    judged: Outcome | None = None
+    judged_reason: str | None = None
 
     SCHEMA: ClassVar[pa.Schema] = pa.schema(
         [
@@ -182,6 +198,10 @@ class Trajectory(_Record):
             ("seed", pa.int64()),
             ("outcome", pa.string()),
             ("outcome_reason", pa.string()),
+            ("recorded", pa.string()),
+            ("recorded_reason", pa.string()),
+            ("judged", pa.string()),
+            ("judged_reason", pa.string()),
         ]
     )
 
@@ -193,13 +213,13 @@ class Trajectory(_Record):
 
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
-        if value is None:
-            return None
         kinds: dict[str, Any] = {
             "source": Source,
             "mode": Mode,
             "status": Status,
             "outcome": Outcome,
+            "recorded": Outcome,
+            "judged": Outcome,
             "token_ids": tuple,
         }
         return kinds[name](value) if name in kinds else value
@@ -445,10 +465,8 @@ class Landscape(_Record):
     )
 
     @classmethod
-    def _restore(cls, name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(value)
-        return () if value is None and name in ("position", "path_alpha", "path_beta", "path_loss") else value
+    def _restore(cls, name: str, value: Any) -> Any:  # noqa: ARG003
+        return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from innerloop.verbs.scoring import (
     Disagreement,
     Known,
     Samples,
+    as_recorded,
     disagreements,
     judge,
     read,
@@ -206,10 +207,9 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
     free, extent = free_fields(settings), extent_fields(settings)
     with Run.start(out, "eval", configuration(settings), command=command, free=free, extent=extent) as run:
         in_place = len(found) == 1 and found[sources[0]].in_place
-        redo = settings.verdicts != "keep"
         with settings.verifier() as verifier:
             judged = {
-                name: judge(run, name, own.trajectories, known, verifier, redo=redo, in_place=in_place)
+                name: judge(run, name, own.trajectories, known, verifier, verdicts=settings.verdicts, in_place=in_place)
                 for name, own in series.items()
             }
             sandbox = sandbox_for(run, known.questions.values(), verifier)
@@ -292,7 +292,8 @@ def _score(
         return tally(name, trajectories, known.questions, benchmarks=known.benchmarks, curves=series[of].curves)
 
     compared = settings.verdicts == "compare"  # then the recorded verdicts count; ours stand beside them
-    own = {name: counted(name, name, series[name].trajectories if compared else judged[name]) for name in series}
+    recorded = {name: list(map(as_recorded, series[name].trajectories)) for name in series}
+    own = {name: counted(name, name, (recorded if compared else judged)[name]) for name in series}
     ours = {f"{name}, our verdicts": counted(f"{name}, our verdicts", name, judged[name]) for name in series}
     scores = own | ours if compared else own
     everything = [score for part in scores.values() for score in part]

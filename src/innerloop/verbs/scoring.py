@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
 from innerloop.progress import progress
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from innerloop.evaluate.verify import Verifier
 
 log = logging.getLogger("innerloop")
+
+Verdicts = Literal["keep", "redo", "compare"]
 
 _CHUNK = 64  # samples judged at once, so that progress shows and a kill loses little
 
@@ -155,14 +157,16 @@ def judge(
     known: Known,
     verifier: Verifier,
     *,
-    redo: bool,
+    verdicts: Verdicts,
     in_place: bool,
 ) -> list[Trajectory]:
-    """The samples with verdicts: those that have none (with ``redo`` all) are judged, where their question is known.
+    """The samples with our verdicts: those that have none are judged, and all of them unless ``verdicts`` is keep.
 
-    What is judged is written to the run folder as it comes, under ids that begin with the series' name, and is taken
-    from there by the next start.
+    Only samples whose question is known can be judged. They are written to the run folder as they come, under ids that
+    begin with the series' name, and are taken from there by the next start. With ``compare`` the recorded verdict goes
+    on counting in the folder, with ``redo`` ours does; the other one stands beside it.
     """
+    redo = verdicts != "keep"
     stored = {} if in_place and redo else {trajectory.id: trajectory for trajectory in run.trajectories()}
     named = {t.id: t.id if in_place else f"{series}/{t.id}" for t in trajectories}
     result: dict[str, Trajectory] = {}
@@ -171,8 +175,8 @@ def judge(
         needed = (redo or unjudged(trajectory)) and trajectory.status is not Status.ERROR
         before = stored.get(named[trajectory.id]) if needed else None
         same = before is not None and (before.text, before.final) == (trajectory.text, trajectory.final)
-        if before is not None and same and not unjudged(before):
-            result[trajectory.id] = replace(before, id=trajectory.id)
+        if before is not None and same and not unjudged(ours(before)) and not (redo and before.judged is None):
+            result[trajectory.id] = replace(ours(before), id=trajectory.id)
         elif needed and trajectory.question_id in known.questions:
             missing.append(trajectory)
         else:
@@ -192,9 +196,24 @@ def judge(
         for start in range(0, len(missing), _CHUNK):
             chunk = _judged(missing[start : start + _CHUNK], known.questions, verifier)
             result |= {trajectory.id: trajectory for trajectory in chunk}
-            shards.add(*(replace(trajectory, id=named[trajectory.id]) for trajectory in chunk))
+            counting = map(as_recorded, chunk) if verdicts == "compare" else chunk
+            shards.add(*(replace(trajectory, id=named[trajectory.id]) for trajectory in counting))
             shown_progress.advance(len(chunk))
     return [result[trajectory.id] for trajectory in trajectories]
+
+
+def as_recorded(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with the verdict that it came with, where it came with one."""
+    if trajectory.recorded is None:
+        return trajectory
+    return replace(trajectory, outcome=trajectory.recorded, outcome_reason=trajectory.recorded_reason)
+
+
+def ours(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with our own verdict, where it was judged again."""
+    if trajectory.judged is None:
+        return trajectory
+    return replace(trajectory, outcome=trajectory.judged, outcome_reason=trajectory.judged_reason)
 
 
 def _judged(
@@ -205,21 +224,31 @@ def _judged(
 
     attempts = [Attempt(question=questions[t.question_id], text=shown(t), status=t.status) for t in trajectories]
     return [
-        replace(
-            trajectory,
-            outcome=verdict.outcome,
-            outcome_reason=verdict.reason,
-            answer=trajectory.answer or verdict.answer,
+        ours(
+            replace(
+                _remembering(trajectory),
+                judged=verdict.outcome,
+                judged_reason=verdict.reason,
+                answer=trajectory.answer or verdict.answer,
+            )
         )
         for trajectory, verdict in zip(trajectories, verifier.verify(attempts), strict=True)
     ]
+
+
+def _remembering(trajectory: Trajectory) -> Trajectory:
+    """The trajectory with its verdict as the recorded one, unless it has none or an earlier one is kept already."""
+    if trajectory.recorded is not None or unjudged(trajectory):
+        return trajectory
+    return replace(trajectory, recorded=trajectory.outcome, recorded_reason=trajectory.outcome_reason)
 
 
 def disagreements(
     series: str, recorded: Sequence[Trajectory], judged: Sequence[Trajectory], known: Known
 ) -> tuple[int, list[Disagreement]]:
     """How many samples have a recorded verdict, and those where ours is another."""
-    pairs = [(old, new) for old, new in zip(recorded, judged, strict=True) if old.outcome is not None]
+    came = map(as_recorded, recorded)
+    pairs = [(old, new) for old, new in zip(came, judged, strict=True) if old.outcome is not None]
     return len(pairs), [
         Disagreement(
             series=series,
