@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from innerloop.verbs.train.planning import DryRun
     from innerloop.verbs.train.rewarding import Rewarding
     from innerloop.verbs.train.verl_export import ExportResult
+
+log = logging.getLogger("innerloop")
 
 _PATIENCE = 20  # steps in which some group must have two different rewards
 
@@ -91,12 +96,11 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
     Raises `InputError` for unusable input, among it a reward that cannot tell right from wrong; ``command`` is what the
     manifest records as the command line.
     """
-    from innerloop.outer.support import passes
     from innerloop.questions import load
 
     questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
-    order = [name for name, _ in passes({q.id: (None,) for q in questions}, settings.passes, settings.seed)]
-    rows = len(order) * settings.group // settings.batch_size * settings.batch_size  # whole steps
+    order = _in_whole_steps(settings, questions)
+    rows = len(order) * settings.group
     if settings.dry_run:
         return _plan(settings, questions, order, rows, command)
     if settings.export is not None:
@@ -125,6 +129,23 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
                     ),
                 )
         return opened.result()
+
+
+def _in_whole_steps(settings: GrpoSettings, questions: Sequence[Question]) -> list[str]:
+    """The ids of the questions in the order in which they are asked: the passes, and what fills the last step.
+
+    TRL drops a step that is not full, and with it its questions; here it is filled from a further pass.
+    """
+    from innerloop.outer.support import passes
+
+    step = settings.batch_size // settings.group
+    asked = settings.passes * len(questions)
+    missing = -asked % step
+    if missing:
+        log.info("the last step is filled from a further pass: %d questions to ask, %d in a step", asked, step)
+    further = math.ceil(missing / len(questions))
+    turns = passes({question.id: (None,) for question in questions}, settings.passes + further, settings.seed)
+    return [name for name, _ in islice(turns, asked + missing)]
 
 
 def _plan(
