@@ -228,6 +228,18 @@ def test_two_files_are_compared_question_by_question(cli: Cli, questions_file: P
     assert "B − A" in shown.out
 
 
+def test_models_are_never_pooled(cli: Cli) -> None:
+    rows = [
+        {"question_id": f"q-{i}", "correct": model == "good", "model": model}
+        for i in range(3)
+        for model in ("good", "bad")
+    ]
+    result = scored(cli, "--trajectories", write("s.jsonl", rows), "--k", "1")
+    assert [row["series"] for row in result["rows"] if row["group"] == "all"] == ["good", "bad"]
+    assert (cells(result, 0)["avg@1"], cells(result, 1)["avg@1"]) == (1, 0)
+    assert result["differences"] == []
+
+
 def test_one_file_of_several_models_is_compared_by_model(cli: Cli) -> None:
     rows = [
         {"question_id": f"q-{i}", "model": model, "correct": (i + j) % 3 == 0}

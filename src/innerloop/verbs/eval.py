@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,8 +43,6 @@ from innerloop.verbs.shared import (
 if TYPE_CHECKING:
     from innerloop.evaluate.compare import Difference
     from innerloop.evaluate.summary import Row
-
-log = logging.getLogger("innerloop")
 
 
 def _numbers(kind: type) -> Any:
@@ -242,13 +239,10 @@ def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -
 
 
 def _series(settings: EvalSettings, found: Mapping[str, Samples]) -> dict[str, Samples]:
-    """What is scored apart: for a comparison the sources (a single one's models), else one; modes always."""
+    """What is scored separately: models and modes always; for a comparison the sources, or a single one's models."""
     if not settings.compare:
         pooled = together(found)
-        models = {trajectory.model for trajectory in pooled.trajectories if trajectory.model}
-        if len(models) > 1 and settings.trajectories:
-            log.info("the samples of %d models are scored together; --compare takes them apart", len(models))
-        return split(pooled)
+        return split(pooled, by_model=len({trajectory.model for trajectory in pooled.trajectories}) > 1)
     if len(found) == 1:
         (source, samples), *_ = found.items()
         series = split(samples, by_model=len({t.model for t in samples.trajectories}) > 1)

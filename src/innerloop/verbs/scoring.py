@@ -119,7 +119,7 @@ def read(source: str, known: Known, *, limit: int | None, samples: int | None = 
 
 
 def split(samples: Samples, *, by_model: bool = False) -> dict[str, Samples]:
-    """The series of a source: modes are never thrown together; models are, where ``by_model`` is not asked for."""
+    """The series of a source: modes are never pooled; models are, where ``by_model`` is not asked for."""
     modes = {trajectory.mode for trajectory in samples.trajectories}
     found: dict[str, list[Trajectory]] = {}
     for trajectory in samples.trajectories:
