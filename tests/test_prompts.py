@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from innerloop.errors import InputError
 from innerloop.prompts import INSTRUCTION, PROMPTS, SLOT, default, named, resolve, used, user_turn
 from innerloop.schema import Question
+from innerloop.speaker import MANNER_FILE
 from innerloop.store import Run
 from innerloop.testing import byte_tokenizer
 from innerloop.verbs.rollout import RolloutSettings
@@ -158,3 +160,15 @@ def test_what_the_prompts_ask_for_is_understood(verifier: str, answer: str, said
     with Verifier() as judge:
         (verdict,) = judge.verify([(question(verifier=verifier, answer=answer), said)])
     assert verdict.outcome is Outcome.RIGHT
+
+
+@pytest.mark.model
+def test_the_manifest_notes_the_instruction_that_the_model_brought(cli: Cli, model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "m"
+    shutil.copytree(model, own)
+    (own / MANNER_FILE).write_text(json.dumps({"instruction": "Think aloud."}))
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "2", "solution": "1+1=2"}) + "\n")
+    words = ("--questions", tmp_path / "q.jsonl", "--trajectories", "solutions", "--out", tmp_path / "R")
+    ran = cli("probe", "--model", own, *words, "--threads", "1")
+    assert ran.status == 0, ran.err
+    assert Run.open(tmp_path / "R").manifest["stages"]["probe"]["notes"]["prompts"] == {"{question}\n\nThink aloud.": 1}

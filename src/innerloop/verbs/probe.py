@@ -97,9 +97,8 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
         work = Work(run, settings, questions, given)
         done = run.done("curves")
         missing = [trajectory for trajectory in work.wanted if trajectory.id not in done]
-        if missing:
-            _measure(work, run, settings, missing)
-        else:
+        new = _measure(work, run, settings, missing) if missing else 0
+        if not missing:
             work.keep_inputs()
             log.info("nothing to do: %s holds all %d curves of this command", out, len(work.wanted))
     seen = numbers(out)
@@ -108,15 +107,15 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
         model=settings.model,
         questions=len(questions),
         trajectories=len(work.wanted),
-        new_curves=len(missing),
+        new_curves=new,
         skipped=work.skipped,
         groups=tuple(seen["groups"]),
         differences=tuple(seen["differences"]),
     )
 
 
-def _measure(work: Work, run: Run, settings: ProbeSettings, missing: Sequence[Trajectory]) -> None:
-    """Probe the missing trajectories, and write their curves as they come."""
+def _measure(work: Work, run: Run, settings: ProbeSettings, missing: Sequence[Trajectory]) -> int:
+    """Probe the missing trajectories, and write their curves as they come; how many there were."""
     speaker = work.speaker  # a misspelt name is told before torch is imported
     from innerloop.inner.probe import position_count
 
@@ -132,13 +131,15 @@ def _measure(work: Work, run: Run, settings: ProbeSettings, missing: Sequence[Tr
         found = measured(run, settings, partial(in_worker, settings), by_id, probe_groups(settings), work.skipped)
     else:
         found = _curves(settings, work.loaded, items, lambda positions: shown.advance(positions))
+    count = 0
     with progress("probing", total, "positions") as shown, Shards(run, "curves", Curve) as shards:
-        for number, curve in enumerate(found):
-            if number == 0:
+        for count, curve in enumerate(found, start=1):
+            if count == 1:
                 work.keep_inputs()
             shards.add(curve)
             if settings.on_cluster:
                 shown.advance(len(curve.position))
+    return count
 
 
 def _curves(

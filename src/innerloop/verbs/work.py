@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
-from innerloop.prompts import INSTRUCTION, used
+from innerloop.prompts import used
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import ClusterSettings
@@ -133,7 +133,9 @@ class Work:
         if new := [trajectory for trajectory in (*self._given, *self.wanted) if trajectory.id not in stored]:
             self._run.write("trajectories", Trajectory.to_table({entry.id: entry for entry in new}.values()))
         self._run.note("no_control", self._impossible)
-        self._run.note("prompts", used(self.questions.values(), INSTRUCTION))
+        # Known once something is measured; where nothing is, an earlier start has noted the prompts.
+        if (speaker := vars(self).get("speaker") or vars(self).get("loaded")) is not None:
+            self._run.note("prompts", used(self.questions.values(), speaker.instruction))
 
     def item(
         self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None
