@@ -1,8 +1,9 @@
 """GRPO with the gradient on n of G rollouts (RaML section 4.1, eq. 21; Shao et al. 2024).
 
-TRL's trainer with three changes: prompts are tokenised as everywhere here; of each question's G rollouts, over which
-the advantages were taken, only n go through the model for the gradient; and the loss is normalised so that its
-gradient, averaged over all choices of n, is that of all G, whatever the loss type:
+TRL's trainer with four changes: prompts are tokenised as everywhere here; rows are counted from their own first token
+(`innerloop.outer.left_padding`); of each question's G rollouts, over which the advantages were taken, only n go through
+the model for the gradient; and the loss is normalised so that its gradient, averaged over all choices of n, is that of
+all G, whatever the loss type:
 
 - ``grpo``, ``sapo``, ``luspo`` (means over rollouts) and ``dr_grpo`` (a sum over rollouts × length limit) divide by
   the number of rollouts that are there, which are n/G as many: nothing to do;
@@ -23,6 +24,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from innerloop.outer.guard import Guarded
+from innerloop.outer.left_padding import count_from_first_token
 from innerloop.outer.subset import CHOICES, chosen_rows
 
 Scorer = Callable[..., list[float | None]]  # TRL's signature: prompts, completions, completion_ids and the columns
@@ -106,7 +108,8 @@ def grpo_trainer(
     callbacks: Sequence[Any] = (),
 ) -> SubsetGRPOTrainer:
     """A trainer over questions: rows have ``prompt`` (a key of ``prompts``) and the columns that the reward needs."""
-    return SubsetGRPOTrainer(
+    count_from_first_token(model)
+    trainer = SubsetGRPOTrainer(
         model=model,
         args=GRPOConfig(**arguments),
         train_dataset=Dataset.from_list([dict(row) for row in rows]),
@@ -117,3 +120,6 @@ def grpo_trainer(
         subset=subset,
         prompts=prompts,
     )
+    if trainer.ref_model is not None:  # what the divergence is measured from, where LoRA is not simply left out
+        count_from_first_token(trainer.accelerator.unwrap_model(trainer.ref_model))
+    return trainer
