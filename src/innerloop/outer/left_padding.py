@@ -30,7 +30,8 @@ def _with_positions(
     _: Any, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     mask, ids = named.get("attention_mask"), named.get("input_ids")
-    whole_rows = mask is not None and ids is not None and mask.shape == ids.shape
-    if not whole_rows or named.get("position_ids") is not None or bool(mask[:, 0].all()):
-        return None  # generation counts by itself, and padding on the right moves nothing
+    if mask is None or ids is None or mask.shape != ids.shape or named.get("position_ids") is not None:
+        return None  # generation counts by itself
+    if bool(mask[:, 0].all()):  # padding on the right moves nothing
+        return None
     return arguments, named | {"position_ids": positions(mask)}
