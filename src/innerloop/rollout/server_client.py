@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
+import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NoReturn
 
 import httpx2
 
 from innerloop.errors import InputError
-from innerloop.rollout.server_protocol import Answer, RequestRefused, ServerFault, quoted
+from innerloop.rollout.server_connection import Reader, http_client
+from innerloop.rollout.server_limits import (
+    AFTER_DONE_BYTES,
+    AFTER_DONE_SECONDS,
+    ERROR_BYTES,
+    LISTING_BYTES,
+    LISTING_SECONDS,
+    Limits,
+)
+from innerloop.rollout.server_protocol import (
+    LARGEST,
+    AllRefused,
+    Answer,
+    RequestRefused,
+    ServerFault,
+    parsed,
+    refuses_for_good,
+)
+from innerloop.rollout.server_redact import Redactor
 
 log = logging.getLogger("innerloop.rollout")
 
-_CONNECT = 10.0  # seconds for the connection itself
-_LINGER = 5.0  # for the end of the body behind its last event
 _LONGEST_WAIT = 3600.0  # what a server may ask for before the run is stopped instead
 _LONGEST_BACKOFF = 60.0
-_PASSING = (408, 409, 425, 429)  # and everything from 500 on
+_ALONE = 3  # requests in a row that are refused as all others would be, before the run is stopped
+_NAME = 500  # characters of a model's name
 _IN_A_ROW = 20  # requests that fail for good without one that succeeds, before the run is stopped
 _KEEP = "what was finished is kept, and the same command goes on from there"
 
@@ -47,100 +63,145 @@ class Patience:
 
 
 class ServerClient:
-    """One server, over one event loop. ``key`` is sent with each request, and never told to anybody else."""
+    """One server, over one event loop. Its key is sent with each request, and ``redactor`` keeps it from being told."""
 
-    def __init__(self, client: httpx2.AsyncClient, base: str, patience: Patience, key: str | None) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, base: str, patience: Patience, redactor: Redactor, *, most_refused: int
+    ) -> None:
         self._client = client
         self._base = base
         self._patience = patience
-        self._key = key
+        self.redactor = redactor
+        self._most_refused = most_refused
         self._jitter = random.Random()  # for waiting times only
         self._free_at = self._paused_until = 0.0
         self.successes = 0
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = self._refused_in_a_row = 0
 
-    async def models(self) -> list[dict[str, Any]] | None:
-        """What the server lists; ``None`` for a server without such a list."""
+    async def models(self) -> dict[str, int | None] | None:
+        """The models that the server lists, with the context of each; ``None`` for a server without such a list."""
         try:
-            response = await self._client.get(f"{self._base}/models", timeout=_CONNECT)
-        except httpx2.HTTPError as error:
-            raise ServerFault(self._hide(f"{type(error).__name__} {error}".strip()), unreachable=True) from error
-        if response.status_code >= 400 and response.status_code not in (401, 403):
+            async with asyncio.timeout(min(LISTING_SECONDS, self._patience.timeout)):
+                async with self._client.stream("GET", f"{self._base}/models") as response:
+                    status, headers = response.status_code, response.headers
+                    content = await Reader(response, LISTING_BYTES).whole()
+        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ServerFault(self._failure(error), unreachable=True) from None
+        if status in (401, 403):
+            self._check_status(status, headers, content)
+        if status != 200:
             return None  # transformers serve fails here where there is no hub cache
-        self._check_status(response.status_code, response.headers, response.content)
-        try:
-            listed = response.json().get("data")
-        except (ValueError, AttributeError):
+        listed = parsed(content)
+        entries = listed.get("data") if isinstance(listed, dict) else None
+        if not isinstance(entries, list):
             return None
-        return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else None
+        found: dict[str, int | None] = {}
+        for entry in entries:
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                context = entry.get("max_model_len")
+                known = type(context) is int and 0 < context <= LARGEST
+                found[self.redactor.line(entry["id"], _NAME)] = context if known else None
+        return found
 
-    async def ask(self, path: str, body: dict[str, Any]) -> Answer:
-        """The whole answer to a request, tried again where that may help.
+    async def ask(self, path: str, body: dict[str, Any], *, tokens: int, prompt: int) -> Answer:
+        """The whole answer to a request for ``tokens`` tokens after ``prompt`` ones, tried again where that may help.
 
         Raises `RequestRefused` for a request that the server will never take, `ServerFault` for one that failed every
         time, `ConnectionError` where the server is gone for all, `InputError` where the settings are at fault.
         """
+        limits = Limits.of(tokens=tokens, prompt=prompt, timeout=self._patience.timeout)
         attempt, before, seen = 0, self.successes, self.successes
         while True:
             await self._turn()
             try:
-                answer = await self._once(path, body)
+                answer = await self._once(path, body, limits)
             except ServerFault as fault:
                 if fault.busy and self.successes != seen:  # the others get through, so will this one
                     attempt, seen = 0, self.successes
-                if attempt >= self._patience.retries:
+                if fault.lasting or attempt >= self._patience.retries:
                     await self._give_up(fault, stuck=self.successes == before)
                     raise
                 await self._wait(fault, attempt)
                 attempt += 1
+            except AllRefused as refusal:
+                self._stop_unless_alone(InputError(str(refusal)))
+                raise
             else:
                 self.successes += 1
-                self._failed_in_a_row = 0
+                self._failed_in_a_row = self._refused_in_a_row = 0
                 return answer
 
-    async def _once(self, path: str, body: dict[str, Any]) -> Answer:
-        answer, seconds = Answer(), self._patience.timeout
-        loop = asyncio.get_running_loop()
+    async def _once(self, path: str, body: dict[str, Any], limits: Limits) -> Answer:
         try:
-            async with asyncio.timeout(seconds) as silence:
-                async with self._client.stream("POST", self._base + path, json=body) as response:
-                    if response.status_code != 200:
-                        self._check_status(response.status_code, response.headers, await response.aread())
-                    if "event-stream" not in response.headers.get("content-type", ""):
-                        answer.feed(await response.aread())
-                    else:
-                        async for event in httpx2.EventSource(response):
-                            if event.data.strip() == "[DONE]":  # read on: only then is the connection used again
-                                silence.reschedule(loop.time() + min(seconds, _LINGER))
-                                continue
-                            answer.feed(event.data)
-                            silence.reschedule(loop.time() + seconds)  # a bare keep-alive does not count
-        except TimeoutError as error:
-            if answer.finish is not None:
-                return answer
-            raise ServerFault(f"no token came for {seconds:g} s") from error
+            return await self._answer(path, body, limits)
+        except (ServerFault, RequestRefused):
+            raise
         except httpx2.HTTPError as error:
-            said = self._hide(f"{type(error).__name__} {error}".strip())
             unreachable = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-            raise ServerFault(f"the connection failed: {said}", unreachable=unreachable) from error
-        answer.check()
-        return answer
+            raise ServerFault(f"the connection failed: {self._failure(error)}", unreachable=unreachable) from None
+        except Exception as error:  # noqa: BLE001  # whatever one answer holds is at worst this one's trouble
+            log.debug("reading an answer failed:\n%s", "".join(traceback.format_tb(error.__traceback__)))
+            raise ServerFault(f"the answer cannot be read: {self._failure(error)}", lasting=True) from None
 
-    def _check_status(self, status: int, headers: httpx2.Headers, content: bytes) -> None:
+    async def _answer(self, path: str, body: dict[str, Any], limits: Limits) -> Answer:
+        """One attempt. Its deadline moves on with every token, up to the end of the request's time."""
+        answer = Answer(self.redactor, limits)
+        loop, seconds, done = asyncio.get_running_loop(), self._patience.timeout, False
+        last = loop.time() + limits.seconds
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                async with self._client.stream("POST", self._base + path, json=body) as response:
+                    if not response.is_success:
+                        said = await Reader(response, ERROR_BYTES).beginning()
+                        self._check_status(response.status_code, response.headers, said)
+                    reader = Reader(response, limits.wire)
+                    if "event-stream" not in response.headers.get("content-type", ""):
+                        answer.feed(await reader.whole())
+                        return answer.checked()
+                    async with aclosing(reader.events(limits.event)) as events:
+                        async for event in events:
+                            if done:
+                                continue
+                            if event.strip() == "[DONE]":  # read on: only then is the connection used again
+                                done = True
+                                reader.end_within(AFTER_DONE_BYTES)
+                                deadline.reschedule(min(last, loop.time() + min(seconds, AFTER_DONE_SECONDS)))
+                            elif answer.feed(event) or answer.finish is None:  # a bare keep-alive does not count
+                                deadline.reschedule(min(last, loop.time() + seconds))
+        except TimeoutError:
+            if not done and loop.time() >= last:
+                raise ServerFault(f"the answer took more than {limits.seconds:.4g} s in all", lasting=True) from None
+            if not done and answer.finish is None:
+                raise ServerFault(f"no token came for {seconds:g} s") from None
+        except httpx2.HTTPError:
+            if not done:
+                raise
+        return answer.checked()
+
+    def _failure(self, error: Exception) -> str:
+        """What went wrong with a connection, in one line; errors quote what the server sent."""
+        if isinstance(error, TimeoutError):
+            return "no whole answer came in time"
+        said = str(error).strip()
+        return type(error).__name__ + (f" {self.redactor.line(said)}" if said else "")
+
+    def _check_status(self, status: int, headers: httpx2.Headers, content: bytes) -> NoReturn:
         """Raises what a status other than success means."""
-        if status < 300:
-            return
-        said = self._hide(_message(content))
+        said = self.redactor.line(_message(content))
         if status in (401, 403):
-            raise InputError(f"the server refuses access ({status}: {said}); check the key (--key-env) and the model")
-        if 300 <= status < 400:
-            raise InputError(f"the server sends requests on to {headers.get('location')!r}; give that with --server")
+            raise AllRefused(f"the server refuses access ({status}: {said}); check the key (--key-env) and the model")
         if "insufficient_quota" in said:
-            raise InputError(f"the account with the server is used up ({said}); {_KEEP}")
-        if status in _PASSING or status >= 500:
+            raise AllRefused(f"the account with the server is used up ({said}); {_KEEP}")
+        if status < 200 or not refuses_for_good(status):
             wait = _retry_after(headers)
             raise ServerFault(f"{status}: {said}", wait=wait, busy=status == 429 or wait is not None)
         raise RequestRefused(f"{status}: {said}", missing=status in (404, 405))
+
+    def _stop_unless_alone(self, error: Exception) -> None:
+        """Raises what stops the run, unless one request alone is affected so far."""
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= self._most_refused:
+            raise error from None
 
     async def _turn(self) -> None:
         """Waits while all have to, and until this request's place in the rate."""
@@ -154,8 +215,12 @@ class ServerClient:
     async def _wait(self, fault: ServerFault, attempt: int) -> None:
         if fault.wait is not None:
             if fault.wait > _LONGEST_WAIT:
-                raise ConnectionError(f"the server asks to wait {fault.wait:.0f} s ({fault}); {_KEEP}")
-            self._paused_until = max(self._paused_until, time.monotonic() + fault.wait)
+                self._stop_unless_alone(
+                    ConnectionError(f"the server asks to wait {fault.wait:.0f} s ({fault}); {_KEEP}")
+                )
+                raise fault
+            others = min(fault.wait, self._patience.timeout)  # one answer does not hold up all others for longer
+            self._paused_until = max(self._paused_until, time.monotonic() + others)
             seconds = fault.wait + self._jitter.uniform(0, min(fault.wait, 1.0))
         else:
             longest = min(self._patience.backoff * 2**attempt, _LONGEST_BACKOFF)
@@ -175,26 +240,21 @@ class ServerClient:
     async def _alive(self) -> bool:
         try:
             await self.models()
+        except RequestRefused:
+            return True  # it says so itself
         except ServerFault:
             return False
         return True
 
-    def _hide(self, text: str) -> str:
-        """Servers quote keys in their complaints."""
-        return text.replace(self._key, "•••") if self._key else text
-
 
 @asynccontextmanager
-async def connected(base: str, patience: Patience, *, key: str | None, concurrency: int) -> AsyncIterator[ServerClient]:
-    """A client whose connections are closed at the end."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    limits = httpx2.Limits(max_connections=concurrency + 1, max_keepalive_connections=concurrency + 1)
-    local = urlsplit(base).hostname in ("localhost", "127.0.0.1", "::1")  # no proxy leads there
-    timeout = httpx2.Timeout(None, connect=_CONNECT)  # the rest is watched as a whole
-    options: dict[str, Any] = {"headers": headers, "limits": limits, "timeout": timeout, "trust_env": not local}
-    # Without a certificate to check, reading all the authorities' would only take time.
-    async with httpx2.AsyncClient(**options, verify=not base.startswith("http:")) as client:
-        yield ServerClient(client, base, patience, key)
+async def connected(
+    base: str, patience: Patience, *, key: str | None, concurrency: int, requests: int = 1
+) -> AsyncIterator[ServerClient]:
+    """A client for ``requests`` requests, whose connections are closed at the end."""
+    redactor = Redactor(key)
+    async with http_client(base, key, redactor, concurrency) as client:
+        yield ServerClient(client, base, patience, redactor, most_refused=min(_ALONE, requests))
 
 
 def _retry_after(headers: httpx2.Headers) -> float | None:
@@ -208,17 +268,16 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
         if value.strip().replace(".", "", 1).isdigit():
             return float(value)
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, ArithmeticError):  # a date may be none, or lie outside the calendar
         return None
 
 
-def _message(content: bytes) -> str:
+def _message(content: bytes) -> str | bytes:
     """What an error answer says."""
-    try:
-        said = json.loads(content)
-    except ValueError:
-        return quoted(content)
+    said = parsed(content)
     error = said.get("error", said.get("detail", said)) if isinstance(said, dict) else said
     message = error.get("message", error) if isinstance(error, dict) else error
     code = error.get("code") if isinstance(error, dict) else None
-    return quoted(f"{message} ({code})" if isinstance(code, str) else str(message))
+    if not isinstance(message, str):
+        return content
+    return f"{message} ({code})" if isinstance(code, str) else message

@@ -29,13 +29,14 @@ from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.rollout.engine import Completion, Request, Sampling
 from innerloop.rollout.server_address import base_address
 from innerloop.rollout.server_client import Patience, ServerClient, connected
-from innerloop.rollout.server_protocol import Answer, Api, Dialect, RequestRefused, ServerFault
+from innerloop.rollout.server_protocol import AllRefused, Answer, Api, Dialect, RequestRefused, ServerFault
 from innerloop.schema import Mode, Question, Status
 from innerloop.speaker import Speaker, load_speaker
 
 log = logging.getLogger("innerloop.rollout")
 
 CONCURRENCY = 32
+_TOLD = 5  # unknown finish reasons that are told of, once each
 _PROBE = "Is 12345 + 0x7fff = 3.14159?  Naïve tokenizers: \t\\boxed{46}\n\n\n    東京, Москва, naïveté…   don't agree"
 _EXTRAS: tuple[Literal["fields", "generation_config", "none"], ...] = ("fields", "generation_config", "none")
 
@@ -104,6 +105,7 @@ class ServerEngine:
         self._dialect: Dialect | None = None
         self._context: int | None = None
         self._missing = False  # the server has no such path
+        self._unknown: set[str] = set()  # finish reasons that were told of
         self.speaker = speaker
 
     @property
@@ -140,6 +142,8 @@ class ServerEngine:
             try:
                 self._choose_model(await client.models())
                 self._dialect = await self._negotiate(client, sampling)
+            except AllRefused as refusal:
+                raise InputError(str(refusal)) from None
             except (ServerFault, ConnectionError) as fault:
                 raise InputError(
                     f"--server {self._base}: {fault}; is the server up and its address right (usually it ends in /v1)?"
@@ -151,9 +155,9 @@ class ServerEngine:
             raise InputError(f"--top-k {sampling.top_k}: the server at {self._base} does not take it; give --top-k 0")
         log.info("%s at %s: prompts go as %s", self.name, self._base, _SPOKEN[self._dialect.api])
 
-    def _choose_model(self, listed: list[dict[str, Any]] | None) -> None:
+    def _choose_model(self, listed: dict[str, int | None] | None) -> None:
         """The model's name on the server, and its context where the server tells it."""
-        entries = {str(entry["id"]): entry for entry in listed or [] if "id" in entry}
+        entries = listed or {}
         wanted = self._served or self._model
         if wanted not in entries and len(entries) == 1 and self._served is None:
             (wanted,) = entries
@@ -164,9 +168,8 @@ class ServerEngine:
                 f"the server has no model {wanted!r}; name one of its {len(entries)} with --server-model: {names}"
             )
         self._served = wanted
-        context = entries.get(wanted, {}).get("max_model_len")
         known = self.speaker.max_context if isinstance(self.speaker, Speaker) else None
-        self._context = context if isinstance(context, int) else known
+        self._context = entries.get(wanted) or known
 
     async def _negotiate(self, client: ServerClient, sampling: Sampling) -> Dialect:
         """The first way of talking that the server takes and understands as we do."""
@@ -232,7 +235,7 @@ class ServerEngine:
         """The answer to a request for one token, or ``None`` where the server will not have it."""
         body = dialect.body(self.name, request, text, sampling, 1)
         try:
-            return await client.ask(dialect.path, body)
+            return await client.ask(dialect.path, body, tokens=1, prompt=len(request.prompt))
         except RequestRefused as refusal:
             refusals.append(str(refusal))
             self._missing = refusal.missing
@@ -267,7 +270,8 @@ class ServerEngine:
     async def _work(self, requests: Sequence[Request], sampling: Sampling, done: queue.SimpleQueue[Any]) -> None:
         """As many workers as may ask at once, taking the requests in turn."""
         waiting = iter(requests)
-        async with connected(self._base, self._patience, key=self._key, concurrency=self._concurrency) as client:
+        options: dict[str, Any] = {"key": self._key, "concurrency": self._concurrency, "requests": len(requests)}
+        async with connected(self._base, self._patience, **options) as client:
 
             async def worker() -> None:
                 for request in waiting:
@@ -291,16 +295,34 @@ class ServerEngine:
             )
         limit = min(sampling.max_tokens, room)
         text = self.speaker.decode(request.prompt)
+        body = self._dialect.body(self.name, request, text, sampling, limit)
         try:
-            answer = await client.ask(self._dialect.path, self._dialect.body(self.name, request, text, sampling, limit))
+            answer = await client.ask(self._dialect.path, body, tokens=limit, prompt=len(request.prompt))
         except (RequestRefused, ServerFault) as error:
             return _failed(request, str(error))
-        return answer.completion(
+        self._tell_unknown(answer.unknown_finish)
+        completion = answer.completion(
             request,
             limit=limit,
             context=self._context if room < sampling.max_tokens else None,
             think=(self.speaker.think_start, self.speaker.think_end),
         )
+        return completion if self._ids_fit(completion, client) else replace(completion, token_ids=())
+
+    def _ids_fit(self, completion: Completion, client: ServerClient) -> bool:
+        """Whether the token ids are ones of our tokenizer, and do not spell the server's key."""
+        ids = completion.token_ids
+        if not ids or not isinstance(self.speaker, Speaker):
+            return True
+        if max(ids) >= len(self.speaker.tokenizer):
+            return False
+        spelt = self.speaker.decode(ids) if client.redactor.active else ""
+        return client.redactor.text(spelt) == spelt
+
+    def _tell_unknown(self, finish: str | None) -> None:
+        if finish is not None and finish not in self._unknown and len(self._unknown) < _TOLD:
+            self._unknown.add(finish)
+            log.warning("unknown finish reason %s: such answers count as errors, and are left out of scores", finish)
 
 
 _SPOKEN = {"tokens": "token ids", "text": "text", "chat": "bare questions, through the server's chat template"}

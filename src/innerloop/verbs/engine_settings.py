@@ -94,10 +94,12 @@ class EngineSettings(ClusterSettings):
         at_least("retries", self.retries, 0)
         more_than_zero("requests_per_minute", self.requests_per_minute)
         able(self._inner, self._given())
-        if self.server is not None:
-            from innerloop.rollout.server_address import base_address
+        if self.key_env is not None or self.server is not None:  # checked before anything is written down
+            from innerloop.rollout.server_address import base_address, key_from, refuse_in_settings
 
-            base_address(self.server)
+            refuse_in_settings(key_from(self.key_env), vars(self).items())
+            if self.server is not None:
+                base_address(self.server)
 
     @property
     def _inner(self) -> str:
