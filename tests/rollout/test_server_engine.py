@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from innerloop import RolloutSettings
 from innerloop.errors import InputError
 from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
 from innerloop.rollout.sample import plan, sample
@@ -387,6 +388,48 @@ def test_the_key_is_sent_and_never_told(
         assert "sk-secret" not in json.dumps(engine(server, speaker, key=key).describe())
 
 
+def test_token_ids_that_are_not_the_models_or_spell_the_key_are_not_kept(speaker: Speaker) -> None:
+    for ids, kept in (([72, 105], True), ([72, 10**6], False), (speaker.encode("sk-secret"), False)):
+        reply = Reply(text="Hi", extra={"token_ids": ids}, usage={"completion_tokens": len(ids)})
+        done, _ = run(speaker, lambda _, reply=reply: reply, key="sk-secret")
+        assert (done["r0"].text, done["r0"].tokens) == ("Hi", len(ids))
+        assert done["r0"].token_ids == (tuple(ids) if kept else ())
+
+
+def test_one_answer_does_not_hold_up_the_others_for_longer_than_the_timeout(speaker: Speaker) -> None:
+    first = requests(speaker)[0].prompt
+
+    def script(asked: Asked) -> Reply:
+        if tuple(asked.body["prompt"]) == first:
+            return Reply(status=503, headers={"retry-after": "1.5"})
+        return Reply(text="ok")
+
+    brief = Patience(timeout=0.3, retries=1)
+    done, asked = run(speaker, script, 4, concurrency=2, patience=brief)
+    assert [done[f"r{i}"].status for i in range(4)] == [Status.ERROR, *[Status.COMPLETE] * 3]
+    assert max(entry.time for entry in asked if tuple(entry.body["prompt"]) != first) - asked[0].time < 1.4
+
+
+def test_a_refusal_that_is_not_the_runs_stops_only_its_own_request(speaker: Speaker) -> None:
+    unlucky = {request.prompt for request in requests(speaker, 9)[::3]}
+
+    def script(asked: Asked) -> Reply:
+        return Reply(status=401, body=b"no") if tuple(asked.body["prompt"]) in unlucky else Reply(text="ok")
+
+    done, asked = run(speaker, script, 9, concurrency=1)
+    assert [done[f"r{i}"].status for i in range(9)] == [Status.ERROR, Status.COMPLETE, Status.COMPLETE] * 3
+    assert len(asked) == 9
+    with pytest.raises(InputError, match="refuses access"):
+        run(speaker, lambda _: Reply(status=401), 9, concurrency=1)
+
+
+def test_an_unknown_finish_reason_is_told_once(speaker: Speaker, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "innerloop"):
+        done, _ = run(speaker, lambda _: Reply(text="4", finish="nap"), 5)
+    assert all((c.status, c.text) == (Status.ERROR, "4") for c in done.values())
+    assert caplog.text.count("unknown finish reason 'nap'") == 1
+
+
 def test_no_key_is_sent_unless_one_is_set(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("INNERLOOP_API_KEY", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
@@ -395,6 +438,35 @@ def test_no_key_is_sent_unless_one_is_set(speaker: Speaker, monkeypatch: pytest.
     assert "authorization" not in asked[0].headers
     with pytest.raises(InputError, match="--key-env NOPE: there is no such environment variable"):
         key_from("NOPE")
+
+
+def test_a_key_in_place_of_its_variables_name_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pasted in ("sk-proj-q7Zx2Wv9Lm4Tb8Rn", "q7zx2wv9lm4tb8rn"):
+        with pytest.raises(InputError, match="give the name of an environment variable") as refused:
+            RolloutSettings(questions="q.jsonl", engine="server", server="http://h", key_env=pasted)
+        assert pasted not in str(refused.value)
+    monkeypatch.setenv("MY_KEY", "sk-secret\nX: y")
+    with pytest.raises(InputError, match="the key in MY_KEY has characters that no key has") as refused:
+        key_from("MY_KEY")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"server": "http://h/sk-secret-1/v1"},
+        {"server": "http://sk-secret-1@h/v1"},
+        {"server": "ftp://sk-secret-1@h/v1"},
+        {"server_model": "x-SK-SECRET-1"},
+        {"questions": "gym:sk-secret-1"},
+    ],
+)
+def test_a_setting_that_holds_the_key_is_refused(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNERLOOP_API_KEY", "sk-secret-1")
+    options: dict[str, Any] = {"questions": "q.jsonl", "engine": "server", "server": "http://h"} | given
+    with pytest.raises(InputError, match="holds") as refused:
+        RolloutSettings(**options)
+    assert "secret" not in str(refused.value).lower()
 
 
 @pytest.mark.parametrize(
@@ -417,7 +489,10 @@ def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: 
         check_installed()
 
 
-@pytest.mark.parametrize("written", ["ftp://h", "http://", "http://u:p@h/v1", "http://h/v1?key=3", ""])
+@pytest.mark.parametrize(
+    "written",
+    ["ftp://h", "http://", "http://u:p@h/v1", "http://h/v1?key=3", "", "http://[::1", "http://h:99999", "http://h:x"],
+)
 def test_addresses_that_are_none(written: str) -> None:
     with pytest.raises(InputError, match="--server"):
         base_address(written)

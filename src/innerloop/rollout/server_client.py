@@ -170,7 +170,8 @@ class ServerClient:
                                 deadline.reschedule(min(last, loop.time() + seconds))
         except TimeoutError:
             if not done and loop.time() >= last:
-                raise ServerFault(f"the answer took more than {limits.seconds:.4g} s in all", lasting=True) from None
+                longest = f"{limits.seconds:.4g} s in all (a longer --timeout allows more)"
+                raise ServerFault(f"the answer took more than {longest}", lasting=True) from None
             if not done and answer.finish is None:
                 raise ServerFault(f"no token came for {seconds:g} s") from None
         except httpx2.HTTPError:

@@ -87,7 +87,7 @@ class Reader:
 
     async def events(self, most: int) -> AsyncGenerator[str]:
         """The data of its events, each of ``most`` bytes at most. They are UTF-8, whatever the server says of them."""
-        headers = {"content-type": "text/event-stream; charset=utf-8"}
+        headers = {"content-type": "text/event-stream; charset=utf-8-sig"}
         plain = httpx2.Response(200, headers=headers, content=self._chunks(), request=self._response.request)
         try:
             async for event in httpx2.EventSource(plain, max_event_size=most):

@@ -19,7 +19,7 @@ _ECHO = 32  # bytes per token of the prompt, which some servers repeat
 _BASE = 1 << 14  # characters: room for short answers, and for servers that pass a limit of one token by a little
 _BASE_EVENTS = 1024
 _BASE_BYTES = 1 << 20
-_SLOWEST = 1.0  # seconds per token on average, or a hundredth of the timeout where that is more
+_SLOWEST = 0.5  # seconds per token on average, or a hundredth of the timeout where that is more
 
 
 @dataclass(frozen=True, kw_only=True)

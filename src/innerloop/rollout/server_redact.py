@@ -16,6 +16,8 @@ MARK = "•••"
 SHORTEST_KEY = 8  # characters; a shorter key cannot be told from ordinary text, and is a placeholder such as "EMPTY"
 
 _SHOWN = 200  # characters of a server's words in a message
+_ESCAPE = re.compile(r"%[0-9a-f]{2}|&(?:#|amp|quot|lt|gt)|\\(?:u00|x[0-9a-f]{2})")
+_URL_SAFE = str.maketrans("+/", "-_")
 _ALSO = {"k": "\u212a", "s": "\u017f"}  # what Unicode takes for the same letter in another case
 # Loggers of the HTTP client: at their lower levels they tell headers and reason phrases as they came.
 _CLIENT_LOGGERS = ("httpx2", *(f"httpcore2.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")))
@@ -35,12 +37,14 @@ class Redactor:
         if not key or len(key) < SHORTEST_KEY:
             return
         letters = [_written(letter) for letter in key]
-        part = max(SHORTEST_KEY, len(key) // 3)
-        ways = ["".join(letters[:part]), "".join(letters[-part:]), _either_case(key.encode().hex()), *_base64(key)]
+        part, code, encoded = max(SHORTEST_KEY, len(key) // 3), key.encode().hex(), list(_base64(key))
+        ways = ["".join(letters[:part]), "".join(letters[-part:]), _either_case(code), *map(_written_base64, encoded)]
         self._pattern = re.compile("|".join(ways))
         self._letters = [re.compile(letter) for letter in letters]
-        self._head = re.compile("".join(letters[:part]))
-        self._part = part
+        self._head, self._tail = re.compile(ways[0]), re.compile(ways[1])
+        self._key, self._part = key.casefold(), part
+        plain = (key[:part], key[-part:], code, *encoded, *(way.translate(_URL_SAFE) for way in encoded))
+        self._plain = [] if " " in key else [way.casefold().replace("\\", "") for way in plain]
 
     @property
     def active(self) -> bool:
@@ -52,34 +56,47 @@ class Redactor:
         said = joined_halves(said)
         if has_half(said):
             said = said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        if self._pattern is None:
+        if self._pattern is None or not self._may_hold(said):
             return said
         parts, after = [], 0
         while (found := self._pattern.search(said, after)) is not None:
-            parts += [said[after : found.start()], MARK]
-            after = self._end(said, found)
+            start, end = self._extent(said, found)
+            parts += [said[after : max(start, after)], MARK]
+            after = end
         return said if not parts else "".join([*parts, said[after:]])
+
+    def _may_hold(self, said: str) -> bool:
+        """Whether the pattern has to be looked for, which takes ten times as long as this."""
+        folded = said.casefold()
+        if not self._plain or _ESCAPE.search(folded) is not None:
+            return True
+        bare = folded.replace("\\", "")
+        return any(way in bare for way in self._plain)
 
     def line(self, said: str | bytes, most: int = _SHOWN) -> str:
         """The beginning of what was said, as one printable line without the key."""
         text = said.decode(errors="replace") if isinstance(said, bytes) else said
         flat = self.text(" ".join(text.split()))
-        return (
-            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)[:most] or "(nothing)"
-        )
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat[:most])
+        return shown[:most] or "(nothing)"
 
-    def _end(self, said: str, found: re.Match[str]) -> int:
-        """Where the key ends that was found: behind its first third, as much of it as is there."""
-        head, end = self._head.match(said, found.start()), found.end()
-        if head is None:
-            return end
-        end = head.end()
-        for letter in self._letters[self._part :]:
-            following = letter.match(said, end)
+    def _extent(self, said: str, found: re.Match[str]) -> tuple[int, int]:
+        """All that is there of the key where its first or its last third was found."""
+        start, end = found.span()
+        before = self._key[: -self._part] if self._tail.fullmatch(found[0]) else ""
+        for letter in reversed(before):
+            if said[start - 1 : start].casefold() != letter:
+                break
+            start -= 1
+        if (head := self._head.match(said, start)) is None:
+            return start, end
+        reached = head.end()
+        for written in self._letters[self._part :]:
+            following = written.match(said, reached)
             if following is None:
                 break
-            end = following.end()
-        return max(end, found.end())
+            reached = following.end()
+        return start, max(end, reached)
 
     @contextmanager
     def over_logs(self) -> Iterator[None]:
@@ -138,9 +155,13 @@ def _either_case(digits: str) -> str:
 
 
 def _base64(key: str) -> Iterator[str]:
-    """Patterns for the base64 of any text that the key is part of: it may begin at any of three places in a group."""
+    """The middle of the base64 of any text that the key is part of: it may begin at any of three places in a group."""
     for before in range(3):
         whole = base64.b64encode(b"\0" * before + key.encode()).decode()
-        start, end = (0, 2, 3)[before], (before + len(key)) * 8 // 6
-        symbols = (r"(?:\\{0,8}[/_]|%2[fF])" if c == "/" else r"(?:[+\-]|%2[bB])" if c == "+" else c for c in whole)
-        yield "".join(list(symbols)[start:end]) + "[A-Za-z0-9+/_-]{0,2}={0,2}"
+        yield whole[(0, 2, 3)[before] : (before + len(key)) * 8 // 6]
+
+
+def _written_base64(encoded: str) -> str:
+    """A pattern for base64 in both of its alphabets, with what belongs to the same groups at its end."""
+    other = {"/": r"(?:\\{0,8}[/_]|%2[fF])", "+": r"(?:[+\-]|%2[bB])"}
+    return "".join(other.get(symbol, symbol) for symbol in encoded) + "[A-Za-z0-9+/_-]{0,2}={0,2}"

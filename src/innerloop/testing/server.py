@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,9 @@ class Reply:
     ``cut``: letters after which the connection is closed. ``hang``: seconds of silence before anything comes, and
     ``keep_alive``: whether empty lines come meanwhile. ``extra`` goes into the choice, ``finish`` is its reason.
     ``usage`` replaces the token counts, which are right by default; ``whole``: not as a stream.
+
+    In place of all that, ``stream`` gives the pieces of an event stream as they are, and ``raw`` everything that is
+    written to the connection, the status line included; either may go on for ever.
     """
 
     text: str = ""
@@ -34,6 +37,8 @@ class Reply:
     extra: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, int] | None = None
     whole: bool = False
+    stream: Iterable[bytes] | None = None
+    raw: Iterable[bytes] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,9 @@ class ScriptedServer:
     ``peak``: most of them at once; ``connections``: how many were opened.
     """
 
-    def __init__(self, script: Script, models: Sequence[Mapping[str, Any]], count: Callable[[str], int]) -> None:
+    def __init__(
+        self, script: Script, models: Sequence[Mapping[str, Any]] | Reply, count: Callable[[str], int]
+    ) -> None:
         self.asked: list[Asked] = []
         self.peak = self.connections = 0
         self.url = ""
@@ -86,9 +93,11 @@ class ScriptedServer:
         """What the script says."""
         return self._script(asked)
 
-    def listing(self) -> bytes:
+    def listing(self) -> Reply:
         """The models."""
-        return json.dumps({"object": "list", "data": list(self._models)}).encode()
+        if isinstance(self._models, Reply):
+            return self._models
+        return Reply(body=json.dumps({"object": "list", "data": list(self._models)}).encode())
 
     def events(self, asked: Asked, reply: Reply) -> Iterator[dict[str, Any]]:
         """The answer in pieces, in the form of the path that was asked."""
@@ -110,13 +119,13 @@ class ScriptedServer:
 def serving(
     script: Script | str,
     *,
-    models: Sequence[Mapping[str, Any]] = ({"id": "scripted"},),
+    models: Sequence[Mapping[str, Any]] | Reply = ({"id": "scripted"},),
     count: Callable[[str], int] = lambda text: len(text.encode()),
 ) -> Iterator[ScriptedServer]:
     """A scripted server on a free port of the loopback interface while the block runs.
 
     ``script`` makes a `Reply` of each request, or is a text that every answer says. ``models`` is what it lists,
-    ``count`` how many tokens it finds in a text.
+    or how it answers when it is asked for that, ``count`` how many tokens it finds in a text.
     """
     said = script if callable(script) else lambda _: Reply(text=str(script))
     server = ScriptedServer(said, models, count)
@@ -156,7 +165,9 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             """The list of models."""
-            self._send(200, {}, server.listing())
+            asked = Asked(path=self.path, body={}, headers={}, attempt=0, time=time.monotonic())
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._answer(asked, server.listing())
 
         def do_POST(self) -> None:
             """A completion."""
@@ -172,6 +183,9 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                     server.finish()
 
         def _answer(self, asked: Asked, reply: Reply) -> None:
+            if reply.raw is not None:
+                self.close_connection = True
+                return self._pass_on(reply.raw, self._write)
             if reply.status != 200 or reply.body is not None:
                 return self._send(reply.status, reply.headers, reply.body or b"")
             if reply.whole:
@@ -180,9 +194,13 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 joined["choices"][0] |= dict(reply.extra)
                 return self._send(200, reply.headers, json.dumps(joined).encode())
             self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
+            for name, value in {"content-type": "text/event-stream", **reply.headers}.items():
+                self.send_header(name, value)
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
+            if reply.stream is not None:
+                self._pass_on(reply.stream, self._chunk)
+                return self._chunk(b"")
             until = time.monotonic() + reply.hang
             while reply.keep_alive and time.monotonic() < until and not server.closing.wait(0.02):
                 self._chunk(b": still here\n\n")
@@ -192,11 +210,19 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                     return None  # without the chunk that ends the body
                 self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
             self._chunk(b"data: [DONE]\n\n")
-            self._chunk(b"")
-            return None
+            return self._chunk(b"")
+
+        def _pass_on(self, pieces: Iterable[bytes], write: Callable[[bytes], None]) -> None:
+            for piece in pieces:
+                if server.closing.is_set():
+                    return
+                write(piece)
 
         def _chunk(self, content: bytes) -> None:
-            self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+            self._write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+
+        def _write(self, content: bytes) -> None:
+            self.wfile.write(content)
             self.wfile.flush()
 
         def _send(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
