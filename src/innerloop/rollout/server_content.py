@@ -20,32 +20,16 @@ _ASIDE = ("reference", "citation", "tool_use", "tool_call", "redacted_thinking")
 
 def read_content(said: dict[str, Any]) -> Content:
     """The content of a delta, a message or a choice. `ValueError` names what is no text."""
-    shown = _first(said, ("content", "text"))
-    thought = _first(said, ("reasoning_content", "reasoning"))
+    shown = said.get("content") or said.get("text") or ""
+    thought = said.get("reasoning_content") or said.get("reasoning") or ""
     refusal = said.get("refusal")
-    parts = Content(
-        shown if isinstance(shown, str) else "",
-        thought if isinstance(thought, str) else "",
-        refusal if isinstance(refusal, str) else "",
-    )
-    if isinstance(thought, list):
-        parts = parts._replace(thought="".join(_plain(part) for part in thought))
-    if not isinstance(shown, list):
-        return parts
-    listed = [_part(part) for part in shown]
-    return Content(*("".join(texts) for texts in zip(parts, *listed, strict=True)))
-
-
-def _first(said: dict[str, Any], names: tuple[str, ...]) -> str | list[Any]:
-    """The first of these fields that is not empty."""
-    for name in names:
-        value = said.get(name)
-        if isinstance(value, str | list):
-            if value:
-                return value
-        elif value is not None:
-            raise ValueError(f"{name} is no text")
-    return ""
+    if not isinstance(refusal, str):
+        refusal = ""
+    if isinstance(shown, str) and isinstance(thought, str):
+        return Content(shown, thought, refusal)
+    thoughts = map(_plain, thought) if isinstance(thought, list) else [_plain(thought)]
+    parts = map(_part, shown) if isinstance(shown, list) else [Content(shown=_plain(shown))]
+    return Content(*map("".join, zip(("", "".join(thoughts), refusal), *parts, strict=True)))
 
 
 def _part(part: Any) -> Content:
@@ -66,8 +50,8 @@ def _part(part: Any) -> Content:
 
 
 def _plain(part: Any) -> str:
-    """A text, or a part that holds nothing else."""
-    text = part.get("text") if isinstance(part, dict) else part
+    """A text, or a part that holds one."""
+    text = part.get("text") if isinstance(part, dict) and "type" in part else part
     if not isinstance(text, str):
         raise ValueError("content holds a part that is no text")
     return text
