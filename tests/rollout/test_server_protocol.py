@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from innerloop.rollout.engine import Completion, Request
 from innerloop.rollout.server_finish import Finish, meaning, reason_of
@@ -273,6 +275,70 @@ def test_an_answer_of_the_longest_tokens_fits() -> None:
         assert limits.event >= 8 * 1000, "with the prompt's token ids"
         assert limits.wire >= 1000 * tokens, "with a kilobyte around every token"
         assert limits.seconds >= 600 + 6 * tokens
+
+
+# Anything at all
+
+
+WHOLE = {
+    "choices": [
+        {
+            "index": 0,
+            "delta": {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "so"}]},
+                    {"type": "text", "text": "4"},
+                ],
+                "reasoning_content": "six",
+                "refusal": None,
+            },
+            "token_ids": [1, 2],
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    "error": None,
+}
+TEXTS = st.sampled_from(
+    ["stop", "length", "text", "", KEY, KEY[:7], KEY[7:], "\ud83d", "\ude00", "<think>", "</think>", "\x00"]
+)
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.sampled_from([2**31, -(2**63), 10**30]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(TEXTS | st.sampled_from(["type", "text"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a nested value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for name, item in inside for place in places(item, (*path, name)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    if not path:
+        return odd
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], odd)
+    return copy
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(places(WHOLE)), ODD), min_size=1, max_size=4))
+def test_whatever_takes_any_place_in_an_event_is_an_answer_or_an_error(changes: list[tuple[Any, Any]]) -> None:
+    events = [replaced(WHOLE, place, odd) for place, odd in changes]
+    try:
+        done = completed(*(json.dumps(event) for event in events))
+    except (ServerFault, RequestRefused) as error:
+        said = str(error)
+    else:
+        kept(done)
+        said = f"{done.text} {done.reason}"
+        assert done.tokens is None or 0 <= done.tokens < 10_000
+    said.encode()
+    assert KEY.lower() not in said.lower()
 
 
 # The key
