@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from innerloop.testing import Asked, Reply, serving
 pytestmark = pytest.mark.model  # servers: second tier
 
 KEY = "sk-SECRET-q7Zx2Wv9Lm4Tb8Rn"
-TIMEOUT = 2.0
+TIMEOUT = 60.0  # long: on a busy machine, too, only what the tests are about fails
+BRIEF = 2.0
+HINTS = "endless-hints"
 TOKENS = 2
 OK = b"HTTP/1.1 200 OK\r\n"
 JSON = OK + b"Content-Type: application/json\r\n"
@@ -148,16 +150,7 @@ TROUBLE: dict[str, tuple[Callable[[], Reply], str]] = {
         lambda: Reply(raw=itertools.chain([OK], itertools.repeat(b"X: " + b"a" * 999 + b"\r\n"))),
         "the",
     ),
-    "endless-hints": (
-        lambda: Reply(raw=itertools.repeat(b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" * 9)),
-        "no token came",
-    ),
     "bomb": (lambda: Reply(raw=blanks()), "the server's answer is compressed, unasked (gzip)"),
-    "drip": (lambda: Reply(stream=drip(told("t"), 0.05)), "the answer took more than 3 s in all (a longer --timeout"),
-    "drip-comments": (lambda: Reply(stream=drip(b": ping\n\n", 0.05)), "no token came for 2 s"),
-    "drip-headers": (lambda: Reply(raw=itertools.chain([OK], drip(b"X", 0.05))), "no token came for 2 s"),
-    "drip-body": (lambda: Reply(raw=itertools.chain([JSON + b"\r\n"], drip(b" ", 0.05))), "no token came for 2 s"),
-    "drip-after-finish": (lambda: Reply(stream=itertools.chain([GOOD], drip(told(""), 0.05))), FINE),
     # The key
     "key-stream-refused": (stream(event(error(f"bad {KEY}", code=400))), "the server refused the request: bad •••"),
     "key-stream-error": (stream(event(error(f"bad {KEY}", code=500))), "the server reported an error: bad •••"),
@@ -179,17 +172,30 @@ TROUBLE: dict[str, tuple[Callable[[], Reply], str]] = {
     "key-said": (stream(told(f"{FINE} {KEY[:9]}"), told(f"{KEY[9:]}.", "stop"), DONE), FINE),
 }
 
+# What only time ends, with a short timeout.
+SLOW: dict[str, tuple[Callable[[], Reply], str]] = {
+    "drip": (lambda: Reply(stream=drip(told("t"), 0.05)), "the answer took more than 3 s in all (a longer --timeout"),
+    "drip-comments": (lambda: Reply(stream=drip(b": ping\n\n", 0.05)), "no token came for 2 s"),
+    "drip-headers": (lambda: Reply(raw=itertools.chain([OK], drip(b"X", 0.05))), "no token came for 2 s"),
+    "drip-body": (lambda: Reply(raw=itertools.chain([JSON + b"\r\n"], drip(b" ", 0.05))), "no token came for 2 s"),
+    "drip-after-finish": (lambda: Reply(stream=itertools.chain([GOOD], drip(told(""), 0.05))), FINE),
+    HINTS: (
+        lambda: Reply(raw=itertools.repeat(b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" * 9)),
+        "no token came",
+    ),
+}
+
 
 @dataclass
 class Outcome:
     """The run folder, what it holds, and what was written elsewhere. ``pieces``: how many each endless reply gave."""
 
     path: Path
-    log: str
     found: dict[str, Trajectory]
     seconds: float
     settings: RolloutSettings
-    pieces: Counter[str] = field(default_factory=Counter)
+    pieces: Counter[str]
+    log: str = ""
 
 
 def counted(name: str, reply: Reply, pieces: Counter[str]) -> Reply:
@@ -205,23 +211,32 @@ def counted(name: str, reply: Reply, pieces: Counter[str]) -> Reply:
     return Reply(raw=counting(reply.raw)) if reply.raw is not None else reply
 
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def run_of(folder: Path, names: dict[str, tuple[Callable[[], Reply], str]], timeout: float) -> Outcome:
     """One run with all the trouble, and a good question after each bad one."""
-    folder = tmp_path_factory.mktemp("hostile")
     questions = folder / "q.jsonl"
-    rows = [
-        {"id": f"{kind}{name}", "question": f"{kind}{name}", "answer": "4"}
-        for name in TROUBLE
-        for kind in ("", "good-")
-    ]
-    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ids = [f"{kind}{name}" for name in names for kind in ("", "good-")]
+    questions.write_text("".join(json.dumps({"id": name, "question": name, "answer": "4"}) + "\n" for name in ids))
     pieces: Counter[str] = Counter()
 
     def script(asked: Asked) -> Reply:
         name = asked.body["messages"][0]["content"].partition("\n")[0]
-        return counted(name, TROUBLE[name][0](), pieces) if name in TROUBLE else Reply(text="4")
+        return counted(name, names[name][0](), pieces) if name in names else Reply(text="4")
 
+    with serving(script) as server:
+        options: dict[str, Any] = {"engine": "server", "server": server.url, "model": "scripted", "api": "chat"}
+        limits: dict[str, Any] = {"max_tokens": TOKENS, "timeout": timeout, "retries": 1, "concurrency": 12, "top_k": 0}
+        settings = RolloutSettings(**options, **limits, questions=str(questions), out=folder / "R")
+        begun = time.monotonic()
+        rollout(settings, command=["innerloop", "rollout"])
+        seconds = time.monotonic() - begun
+    found = {t.question_id: t for t in Run.open(folder / "R").trajectories()}
+    return Outcome(folder / "R", found, seconds, settings, pieces)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """All the trouble at once, with a page made of it and everything that was logged at any level."""
+    folder = tmp_path_factory.mktemp("hostile")
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
@@ -229,24 +244,17 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     before = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    with pytest.MonkeyPatch.context() as patch, serving(script) as server:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_API_KEY", KEY)
-        options: dict[str, Any] = {"engine": "server", "server": server.url, "model": "scripted", "api": "chat"}
-        limits: dict[str, Any] = {"max_tokens": TOKENS, "timeout": TIMEOUT, "retries": 1, "concurrency": 12, "top_k": 0}
-        settings = RolloutSettings(**options, **limits, questions=str(questions), out=folder / "R")
-        begun = time.monotonic()
-        rollout(settings, command=["innerloop", "rollout"])
-        seconds = time.monotonic() - begun
+        outcome = run_of(folder, TROUBLE, TIMEOUT)
         report(ReportSettings(folder / "R"))
     root.removeHandler(handler)
     root.setLevel(before)
-    found = {t.question_id: t for t in Run.open(folder / "R").trajectories()}
-    return Outcome(folder / "R", "\n".join(lines), found, seconds, settings, pieces)
+    outcome.log = "\n".join(lines)
+    return outcome
 
 
-@pytest.mark.parametrize("name", TROUBLE)
-def test_one_bad_answer_is_one_error_at_most(outcome: Outcome, name: str) -> None:
-    got, expected = outcome.found[name], TROUBLE[name][1]
+def check(got: Trajectory, expected: str) -> None:
     if expected is FINE:
         assert (got.status, got.reason) == (Status.COMPLETE, None)
         assert got.text.startswith(FINE)
@@ -254,6 +262,19 @@ def test_one_bad_answer_is_one_error_at_most(outcome: Outcome, name: str) -> Non
         assert got.status is Status.ERROR
         assert (got.reason or "").startswith(expected), got.reason
         assert len(got.reason or "") < 320
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_one_bad_answer_is_one_error_at_most(outcome: Outcome, name: str) -> None:
+    check(outcome.found[name], TROUBLE[name][1])
+
+
+@pytest.mark.parametrize("names", [[name for name in SLOW if name != HINTS], [HINTS]], ids=["drip", "hints"])
+def test_what_only_time_ends_is_ended(names: list[str], tmp_path: Path) -> None:
+    outcome = run_of(tmp_path, {name: SLOW[name] for name in names}, BRIEF)
+    for name in names:
+        check(outcome.found[name], SLOW[name][1])
+    assert outcome.seconds < 30
 
 
 def test_all_others_are_kept(outcome: Outcome) -> None:
@@ -268,8 +289,7 @@ def test_an_emoji_in_two_halves_is_whole(outcome: Outcome) -> None:
 
 def test_time_and_bytes_are_bounded(outcome: Outcome) -> None:
     assert outcome.seconds < 60
-    taken = {name: size for name, size in outcome.pieces.items() if name != "endless-hints"}
-    assert max(taken.values()) < 20 * 2**20, "two attempts, with what the sockets hold"
+    assert max(outcome.pieces.values()) < 20 * 2**20, "two attempts, with what the sockets hold"
 
 
 def test_the_key_is_nowhere(outcome: Outcome) -> None:
@@ -291,9 +311,7 @@ def test_the_same_command_goes_on(outcome: Outcome) -> None:
     failed = sum(got.status is Status.ERROR for got in outcome.found.values())
     with serving("4") as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_API_KEY", KEY)
-        import dataclasses
-
-        again = rollout(dataclasses.replace(outcome.settings, server=server.url))
+        again = rollout(replace(outcome.settings, server=server.url))
     assert again.new_trajectories == failed
     assert all(t.status is Status.COMPLETE for t in Run.open(outcome.path).trajectories())
 

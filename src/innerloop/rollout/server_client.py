@@ -51,9 +51,9 @@ class Patience:
     """How hard to try.
 
     ``timeout``: seconds without a token until a request counts as hung (waiting for its turn in the server's queue
-    included); how long a whole answer may take follows from it (`Limits`). ``retries``: attempts after the first. ``backoff``: seconds before the first of them, doubled for each
-    next one up to a minute, and shortened at random by up to half, so that clients do not come back all at once.
-    ``requests_per_minute``: starts at most, 0 for no limit.
+    included); how long a whole answer may take follows from it (`Limits`). ``retries``: attempts after the first.
+    ``backoff``: seconds before the first of them, doubled for each next one up to a minute, and shortened at random by
+    up to half, so that clients do not come back all at once. ``requests_per_minute``: starts at most, 0 for no limit.
     """
 
     timeout: float = 600.0
