@@ -78,10 +78,20 @@ class _Record:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> list[Self]:
-        """The records of a table written by ``to_table``; columns this version does not know are left out."""
-        known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
+        """The records of a table written by ``to_table``; columns this version does not know are left out.
+
+        What a row has no value for, as in a table of an older version, is the field's default.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
+        needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}  # type: ignore[arg-type]
         return [
-            cls(**{name: cls._restore(name, value) for name, value in row.items() if name in known})
+            cls(
+                **{
+                    name: cls._restore(name, value)
+                    for name, value in row.items()
+                    if name in known and (value is not None or name in needed)
+                }
+            )
             for row in table.to_pylist()
         ]
 
@@ -279,7 +289,7 @@ class Curve(_Record):
                     candidates=tuple(first.get("candidates") or ()),
                     candidate_tokens=tuple(first.get("candidate_tokens") or ()),
                     candidate_losses=tuple(tuple(row["candidate_losses"]) for row in rows)
-                    if first.get("candidate_losses") is not None
+                    if all(row.get("candidate_losses") is not None for row in rows)
                     else (),
                 )
             )
