@@ -82,13 +82,14 @@ class _Record:
 
         Columns that this version does not know are left out; where the table says nothing, the field's default holds.
         """
-        known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
+        needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}  # type: ignore[arg-type]
         return [
             cls(
                 **{
                     name: cls._restore(name, value)
                     for name, value in row.items()
-                    if name in known and value is not None
+                    if name in known and (value is not None or name in needed)
                 }
             )
             for row in table.to_pylist()
@@ -213,6 +214,8 @@ class Trajectory(_Record):
 
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
+        if value is None:
+            return None
         kinds: dict[str, Any] = {
             "source": Source,
             "mode": Mode,
@@ -305,7 +308,7 @@ class Curve(_Record):
                     candidates=tuple(first.get("candidates") or ()),
                     candidate_tokens=tuple(first.get("candidate_tokens") or ()),
                     candidate_losses=tuple(tuple(row["candidate_losses"]) for row in rows)
-                    if first.get("candidate_losses") is not None
+                    if all(row.get("candidate_losses") is not None for row in rows)
                     else (),
                 )
             )
