@@ -29,6 +29,7 @@ from innerloop.processes import is_main, rank
 from innerloop.terminal import Console, guarded
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+_MOST = 4000  # characters of a message: what it quotes may be of any length
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def _fail(status: int, said: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     whose = "" if is_main() else f"process {rank()}: "
-    sys.stderr.write(f"innerloop: {whose}{one_line(said)}\n")
+    sys.stderr.write(f"innerloop: {whose}{one_line(said, None if status == INTERRUPTED else _MOST)}\n")
     return status
 
 
@@ -247,7 +248,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as one line."""
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        sys.stderr.write(f"innerloop: {level}{one_line(record.getMessage())}\n")
+        sys.stderr.write(f"innerloop: {level}{one_line(record.getMessage(), _MOST)}\n")
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def latex_comment(text: str) -> str:
 def markdown(text: str) -> str:
     """One line of Markdown that shows ``text``: no HTML, no link, no image, no end of a table's cell."""
     safe = "".join(_MARKDOWN.get(letter, letter) for letter in flat(text))
-    safe = re.sub(r"](?=[(\[:])", r"\\]", safe)  # of a link; other brackets are brackets
+    safe = re.sub(r"](?=[(\[])", r"\\]", safe)  # of a link; other brackets are brackets
+    safe = f"\\{safe}" if safe.startswith("[") else safe  # what a link leads to stands at the start of a line
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", safe)
 
 

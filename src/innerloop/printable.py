@@ -37,8 +37,13 @@ def printable(text: str, keep: str = "") -> str:
     return _NOT_ASCII.sub(shown, text)
 
 
-def one_line(text: str) -> str:
-    """``text`` on one line: line breaks with the space around them as a space, all else as in `printable`."""
+def one_line(text: str, most: int | None = None) -> str:
+    """``text`` on one line: line breaks with the space around them as a space, all else as in `printable`.
+
+    Of more than ``most`` characters the middle is left out: what a message quotes, rather than its remedy.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most // 2]} … {text[-(most // 2) :]}"
     if "\n" in text or "\r" in text:
         text = " ".join(part.strip() for part in re.split(r"[\r\n]+", text))
     return printable(text)
