@@ -33,12 +33,12 @@ def _escaped(name: str, separator: str) -> str:
 def prefixes(names: Collection[str]) -> dict[str, str]:
     """For each name what ids of its own begin with, ``NAME/``; no such beginning is the beginning of another one.
 
-    Where a name is another one with more after a slash, special characters in all of them are written as in an
-    address: ``a/b`` is ``a%2Fb/``.
+    Where a name is another one with more after a slash, all of them stand in parentheses, with special characters as in
+    an address: ``a/b`` is ``(a%2Fb)/``. So they are told from ids of before this was done, which had them plain.
     """
     plain = {name: f"{name}/" for name in names}
     if any(longer.startswith(shorter) for shorter, longer in itertools.pairwise(sorted(plain.values()))):
-        return {name: f"{quote(name, safe=' ', errors='surrogatepass')}/" for name in names}
+        return {name: f"({quote(name, safe=' ', errors='surrogatepass')})/" for name in names}
     return plain
 
 
