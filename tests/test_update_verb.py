@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from innerloop.errors import InputError
+from innerloop.ids import file_names
 from innerloop.store import Run
-from innerloop.verbs.update import UpdateSettings, _file_names, parse_positions
+from innerloop.verbs.update import UpdateSettings, parse_positions
 
 Cli = Callable[..., Any]
 
@@ -45,7 +46,7 @@ def test_positions_that_make_no_sense(text):
 
 
 def test_names_of_adapter_folders_differ():
-    assert list(_file_names(["q/1", "q 1", "q-1", "../..", "ü"])) == ["q-1", "q-1-2", "q-1-3", "adapter", "ü"]
+    assert list(file_names(["q/1", "q 1", "q-1", "../..", "ü"], "adapter")) == ["q-1", "q-1-2", "q-1-3", "adapter", "ü"]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +24,12 @@ from cyclopts import App, Parameter
 from innerloop import recipe_files
 from innerloop.errors import InputError
 from innerloop.nearest import meant
+from innerloop.printable import one_line, shell_words
 from innerloop.processes import is_main, rank
+from innerloop.terminal import Console, guarded
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+_MOST = 4000  # characters of a message: what it quotes may be of any length
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     _quieten_libraries(debug)
-    with _logs_on_stderr(debug):
+    with guarded(), _logs_on_stderr(debug):
         try:
             _app(arguments)(arguments, exit_on_error=False, print_error=False)
         except (InputError, cyclopts.CycloptsError) as error:
             said = _about_arguments(error, arguments) if isinstance(error, cyclopts.CycloptsError) else str(error)
             return _fail(UNUSABLE, said, debug)
         except KeyboardInterrupt:
-            again = shlex.join(["innerloop", *arguments])
+            again = shell_words(["innerloop", *arguments])
             return _fail(INTERRUPTED, f"interrupted, what was finished is kept; go on with: {again}", debug=False)
         except BrokenPipeError:  # the reader of our output left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -149,6 +150,7 @@ def _app(arguments: Sequence[str]) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         config=recipe_files.RecipeFile(),
+        console=Console(),
     )
     recipes = App(name="train", help=_TRAIN, help_format="plaintext", help_epilogue="Start with: innerloop train init")
     app.command(recipes)
@@ -236,14 +238,8 @@ def _fail(status: int, said: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     whose = "" if is_main() else f"process {rank()}: "
-    sys.stderr.write(f"innerloop: {whose}{_one_line(said)}\n")
+    sys.stderr.write(f"innerloop: {whose}{one_line(said, None if status == INTERRUPTED else _MOST)}\n")
     return status
-
-
-def _one_line(text: str) -> str:
-    """Line breaks as spaces, and nothing that a terminal would obey: messages quote files and model output."""
-    flat = re.sub(r"\s*[\r\n]+\s*", " ", text)
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in flat)
 
 
 class _ToStderr(logging.Handler):
@@ -252,7 +248,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as one line."""
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        sys.stderr.write(f"innerloop: {level}{_one_line(record.getMessage())}\n")
+        sys.stderr.write(f"innerloop: {level}{one_line(record.getMessage(), _MOST)}\n")
 
 
 @contextmanager

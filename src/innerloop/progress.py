@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
+from innerloop.printable import printable
 from innerloop.processes import is_main
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+    from innerloop.terminal import Guarded
 
 DELAY = 2.0  # seconds of work before anything is shown
 INTERVAL = 10.0  # seconds between plain lines
@@ -111,7 +114,7 @@ class Lines(Progress):
             parts.append(f"{_duration(elapsed / self.done * (self._total - self.done))} left")
         else:
             parts.append(f"{_duration(elapsed)} in all")
-        self._stream.write(", ".join(filter(None, (*parts, remark))) + "\n")
+        self._stream.write(printable(", ".join(filter(None, (*parts, remark)))) + "\n")
         self._stream.flush()
         self._written = self.done, remark
 
@@ -130,9 +133,19 @@ class Bar(Progress):
         super().__init__(description, total, unit, stream, clock)
         self._bar = _rich_bar(stream, unit)
         self._task = self._bar.add_task(description, total=total, note="", rate="")
-        self._timer = threading.Timer(DELAY, self._bar.start)
+        self._above: tuple[TextIO, Guarded] | None = None
+        self._timer = threading.Timer(DELAY, self._begin)
         self._timer.daemon = True
         self._timer.start()
+
+    def _begin(self) -> None:
+        """Draw the bar; what others write to the same terminal goes above it. rich's own way there reads ANSI codes."""
+        from innerloop.terminal import Guarded, raw
+
+        self._bar.start()
+        if raw(sys.stderr) is raw(self._stream):
+            self._above = sys.stderr, Guarded(raw(sys.stderr), self._bar.console)
+            sys.stderr = cast("TextIO", self._above[1])
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -140,6 +153,11 @@ class Bar(Progress):
         self._timer.join()
         self._show()
         self._bar.stop()
+        if self._above is not None:
+            before, ours = self._above
+            ours.release()
+            if sys.stderr is cast("TextIO", ours):
+                sys.stderr = before
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self.done, note=self._remark(), rate=self._rate())
@@ -165,8 +183,9 @@ class Speed:
 
 
 def _rich_bar(stream: TextIO, unit: str) -> RichProgress:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from innerloop.terminal import Console
 
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -176,8 +195,9 @@ def _rich_bar(stream: TextIO, unit: str) -> RichProgress:
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
-        console=Console(file=stream),
+        console=Console(stream),
         redirect_stdout=False,  # what others print stays where they print it
+        redirect_stderr=False,  # see Bar
     )
 
 

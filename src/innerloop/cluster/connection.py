@@ -1,6 +1,7 @@
 """Joining a Ray cluster, or starting one on this machine for as long as it is needed.
 
-Ray keeps to itself here: no usage statistics, no dashboard, no log lines of its own on our standard output.
+Ray keeps to itself here: no usage statistics, no dashboard, no log lines of its own on our standard output. A cluster
+of our own is nobody else's (`innerloop.cluster.private`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from innerloop.cluster.options import ClusterOptions, Machine, Team
+from innerloop.cluster.private import Private
 from innerloop.errors import InputError, first_line
 
 log = logging.getLogger("innerloop.cluster")
@@ -45,6 +47,7 @@ class Connection:
         self._ray = ray
         self._foreign = ray.is_initialized()  # somebody else's in this process: used, and left as it is
         self._started: list[Any] = []  # psutil processes of a cluster of our own
+        self._private: Private | None = None
         self._looked = self._answered = time.monotonic()
         address = options.address or os.environ.get("RAY_ADDRESS") or "local"
         self._local = address == "local" and not self._foreign
@@ -63,6 +66,9 @@ class Connection:
                 f"--address {address}: no Ray cluster could be joined ({said}); start one with `ray start --head`, or "
                 f"use --address local"
             ) from error
+        except BaseException:  # Ctrl-C while it starts
+            self.close()
+            raise
         self._remember_processes()
 
     def _join(self, address: str, options: ClusterOptions) -> None:
@@ -75,12 +81,21 @@ class Connection:
                 "num_cpus": max(cores, -(-wished // 1)),
                 "include_dashboard": False,
                 "object_store_memory": _STORE,
+                "_temp_dir": self._own().temporary,
             }
         if address.startswith("ray://"):
             if find_spec("grpc") is None:
                 raise ImportError("it needs the package grpcio: pip install 'ray[client]'")
             settings = {}
         self._ray.init(address=address, configure_logging=False, **settings)
+        if self._private is not None:
+            self._private.check(self._ray)
+
+    def _own(self) -> Private:
+        """What keeps the cluster ours."""
+        self._private = Private()
+        self._private.enter(self._ray)
+        return self._private
 
     def machines(self) -> list[Machine]:
         """What the cluster's machines offer at the moment."""
@@ -159,6 +174,9 @@ class Connection:
         self._quiet.undo()
         _end(self._started)
         self._started = []
+        if self._private is not None:
+            self._private.close()
+            self._private = None
 
 
 _GO_ON = "what was finished is kept, and the same command goes on"

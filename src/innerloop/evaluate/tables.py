@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 
 from innerloop.evaluate.compare import Difference
 from innerloop.evaluate.statistics import Interval
 from innerloop.evaluate.summary import Row
-
-_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "τ": r"$\tau$",
-    "−": "$-$",
-    "–": "--",
-    "<": "$<$",
-    "[": "{[}",  # a row that begins with a bracket would be an argument of the line break before it
-}
+from innerloop.markup import latex as tex
+from innerloop.markup import latex_comment
+from innerloop.markup import markdown as md
+from innerloop.spreadsheet import write_csv
 
 Table = tuple[str, list[str], list[list[str]]]  # title, header, rows of cells
 
@@ -36,7 +27,7 @@ def scores_csv(rows: Sequence[Row]) -> str:
         for cell in row.cells:
             bounds = (_number(cell.if_wrong), _number(cell.if_right))
             lines.append([*about, cell.measure, *_numbers(cell.score), *bounds, cell.score.reason])
-    return _csv(header, lines)
+    return write_csv(header.split(), lines)
 
 
 def differences_csv(differences: Sequence[Difference]) -> str:
@@ -46,7 +37,7 @@ def differences_csv(differences: Sequence[Difference]) -> str:
     for d in differences:
         about = [d.series, d.reference, d.benchmark or "all", d.measure, d.difference.questions]
         lines.append([*about, *_numbers(d.difference), _number(d.p), _number(d.p_holm), d.difference.reason])
-    return _csv(header, lines)
+    return write_csv(header.split(), lines)
 
 
 def tables(rows: Sequence[Row], differences: Sequence[Difference]) -> list[Table]:
@@ -104,18 +95,20 @@ def markdown(found: Sequence[Table], notes: Sequence[str]) -> str:
     """The tables as Markdown, the notes below."""
     parts = []
     for title, header, body in found:
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
-        parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(map(_pipe, line)) + " |" for line in lines))
-    return "\n\n".join([*parts, *notes]) + "\n"
+        rows = [[md(cell) for cell in line] for line in (header, *body)]
+        lines = [rows[0], ["---"] + ["---:"] * (len(header) - 1), *rows[1:]]
+        body_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(f"**{md(title)}**\n\n{body_text}")
+    return "\n\n".join([*parts, *map(md, notes)]) + "\n"
 
 
 def latex(found: Sequence[Table], notes: Sequence[str]) -> str:
     r"""The tables for ``\input``; they need the package booktabs."""
-    parts = ["% needs \\usepackage{booktabs}", *(f"% {note}" for note in notes)]
+    parts = ["% needs \\usepackage{booktabs}", *map(latex_comment, notes)]
     for title, header, body in found:
-        lines = [" & ".join(map(_tex, line)) + r" \\" for line in (header, *body)]
+        lines = [" & ".join(map(tex, line)) + r" \\" for line in (header, *body)]
         parts += [
-            f"% {title}",
+            latex_comment(title),
             rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
             r"\toprule",
             lines[0],
@@ -148,19 +141,3 @@ def _numbers(value: Interval) -> list[str]:
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.10g}"
-
-
-def _csv(header: str, lines: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header.split())
-    writer.writerows(lines)
-    return text.getvalue()
-
-
-def _pipe(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _tex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)

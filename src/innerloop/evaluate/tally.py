@@ -8,10 +8,12 @@ from typing import Any
 from innerloop import plain_json
 from innerloop.evaluate.verify import number
 from innerloop.evaluate.verify.plain import folded
+from innerloop.ids import joined
 from innerloop.schema import Curve, Outcome, Question, Score, Status, Trajectory
 
 _CLUSTERS = ("cluster", "template", "template_id")
 _BENCHMARKS = ("benchmark", "source")
+OURS = ", our verdicts"  # how ``eval --verdicts compare`` names the series of verdicts made anew
 
 
 def tally(
@@ -59,7 +61,7 @@ def _score(
     probed = [sample for sample in samples if sample.id in losses and _place(sample.outcome) < 2]
     metadata = _metadata(question)
     return Score(
-        id=f"{series}|{question_id}",
+        id=joined(series, question_id, "|"),
         series=series,
         question_id=question_id,
         benchmark=next((str(metadata[name]) for name in _BENCHMARKS if metadata.get(name)), benchmark),

@@ -185,8 +185,10 @@ def _write_origin(folder: Path, loaded: LoadedModel, origin: Origin, *, rank: in
         "use": "load base_model with peft and generate from input_ids: the answer comes as if it had read the "
         "trajectory. The change was made for this question and this answer; elsewhere it has no meaning.",
     }
-    (folder / "innerloop.json").write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_CARD.format(base=json.dumps(base)), encoding="utf-8")
+    text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
+    (folder / "innerloop.json").write_text(text, encoding="utf-8", errors="backslashreplace")
+    literal = json.dumps(base) if base.isascii() else ascii(base)  # both of Python's, and of one line
+    (folder / "README.md").write_text(_CARD.format(base=literal), encoding="utf-8")
 
 
 _CARD = """---

@@ -17,9 +17,12 @@ from markupsafe import Markup
 # Inside a <script> block only "<" can end or confuse it; the others are escaped for whoever copies the JSON elsewhere.
 _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029\x7f"}
 
-# What a browser would not show, or would let reorder its surroundings: C0 (except tab and line feed), DEL, C1,
-# and the bidirectional controls.
-_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+# What a browser would not show, or would let reorder its surroundings: C0 (except tab and line feed), DEL, C1, the
+# bidirectional controls, line separators, what has no width (but for the joiners, which scripts and emoji need), tags.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
 
 
 def json_block(value: Any) -> Markup:

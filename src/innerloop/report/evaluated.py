@@ -17,11 +17,13 @@ from innerloop.errors import InputError
 from innerloop.evaluate.compare import Difference, differences
 from innerloop.evaluate.measures import TAUS, Measure, measures
 from innerloop.evaluate.summary import Row, summarise
+from innerloop.evaluate.tally import OURS
+from innerloop.ids import prefixes
 from innerloop.report.view import View
 from innerloop.schema import Outcome, Score, Source, Trajectory
+from innerloop.spreadsheet import read_csv
 
 _LARGEST = 1 << 28  # bytes of the list of disagreements
-OURS = ", our verdicts"  # how ``eval --verdicts compare`` names the series of verdicts made anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,14 @@ class Evaluated:
         """The series that samples belong to."""
         return {name: scores for name, scores in self.series.items() if self.base(name) == name}
 
+    def sample_id(self, series: str, trajectory_id: str) -> str:
+        """How the folder calls a sample that ``eval`` took over from another one."""
+        return f"{self._prefixes.get(series, f'{series}/')}{trajectory_id}"
+
+    @cached_property
+    def _prefixes(self) -> dict[str, str]:
+        return prefixes(self.own)
+
     @cached_property
     def rows(self) -> list[Row]:
         """The rows of the tables."""
@@ -81,7 +91,8 @@ class Evaluated:
         if trajectory.source.is_control or trajectory.source is Source.SOLUTION:
             return None
         names = self.own
-        prefixed = [name for name in names if trajectory.id.startswith(f"{name}/")]
+        prefixed = [name for name, begins in self._prefixes.items() if trajectory.id.startswith(begins)]
+        prefixed = prefixed or [name for name in names if trajectory.id.startswith(f"{name}/")]
         if prefixed:
             return max(prefixed, key=len)
         for label in (f"{trajectory.model} {trajectory.mode}", str(trajectory.model)):
@@ -135,8 +146,7 @@ def _series(scores: Iterable[Score], stage: dict[str, Any]) -> dict[str, list[Sc
 def _disagreements(view: View) -> Iterable[Disagreement]:
     """The rows of ``disagreements.csv``; what cannot be read is left out."""
     try:
-        text = read_file(view.path / "disagreements.csv", most=_LARGEST).decode()
-        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+        rows = list(read_csv(read_file(view.path / "disagreements.csv", most=_LARGEST).decode()))
     except InputError:
         raise
     except (OSError, ValueError, csv.Error):

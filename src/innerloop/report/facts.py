@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
+from innerloop.printable import shell_words
 from innerloop.report.view import View
 
 _WARNINGS = {
@@ -122,7 +122,7 @@ def _stage(verb: str, entry: dict[str, Any]) -> dict[str, Any]:
     command = entry.get("command")
     return {
         "verb": verb,
-        "command": shlex.join(map(str, command)) if command else None,
+        "command": shell_words(map(str, command)) if command else None,
         "times": [(label, _date(entry.get(label))) for label in ("started", "finished")],
         "tables": [
             (title, [(str(name), _text(value)) for name, value in (entry.get(field) or {}).items()])

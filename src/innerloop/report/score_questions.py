@@ -95,7 +95,10 @@ def disagreements(view: View, found: Evaluated) -> list[dict[str, Any]]:
             "series": names.index(entry.series) if entry.series in names else None,
             "question": entry.question_id,
             "sample_id": entry.trajectory_id,
-            "sample": number.get(f"{entry.series}/{entry.trajectory_id}", number.get(entry.trajectory_id)),
+            "sample": number.get(
+                found.sample_id(entry.series, entry.trajectory_id),
+                number.get(f"{entry.series}/{entry.trajectory_id}", number.get(entry.trajectory_id)),
+            ),
             **{name: getattr(entry, name) for name in ("answer", "reference", "recorded", "verdict", "reason")},
         }
         for entry in found.disagreements

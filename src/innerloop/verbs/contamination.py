@@ -14,6 +14,7 @@ from innerloop.errors import InputError
 from innerloop.input_files import expanded, opened, text_lines
 from innerloop.progress import progress
 from innerloop.schema import Question
+from innerloop.spreadsheet import write_csv
 from innerloop.store import write_file
 
 if TYPE_CHECKING:
@@ -227,15 +228,13 @@ def _cut(overlap: Overlap) -> str:
 
 
 def _table(indexes: Mapping[str, Index]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     header = "benchmark question_id words ngram contaminated whole longest start share texts where text"
-    writer.writerow(header.split())
+    rows = []
     for name, index in indexes.items():
         for own in index.overlaps.values():
             verdict = "too short" if own.contaminated is None else "yes" if own.contaminated else "no"
             numbers = (own.longest, "" if own.start is None else own.start, f"{own.share:.4g}", own.texts)
             whole = "yes" if own.whole else "no"
             about = (name, own.question_id, len(own.words), own.ngram, verdict, whole)
-            writer.writerow([*about, *numbers, own.where or "", _cut(own)])
-    return text.getvalue()
+            rows.append([*about, *numbers, own.where or "", _cut(own)])
+    return write_csv(header.split(), rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from innerloop.errors import InputError
+from innerloop.ids import prefixes
 from innerloop.schema import Score, Trajectory
+from innerloop.spreadsheet import write_csv
 from innerloop.store import Run, write_file
 from innerloop.verbs.benchmark_list import BenchmarkList, benchmark_list
 from innerloop.verbs.contamination import Contamination, contamination
@@ -199,14 +202,18 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
     if settings.verdicts != "keep" and not known.questions:
         raise InputError(f"--verdicts {settings.verdicts} needs --questions: verdicts are made against their answers")
     series = _series(settings, found)
+    _check_names(series)
     for own in series.values():  # before anything is judged or written
         check_ks(Counter(trajectory.question_id for trajectory in own.trajectories), settings.k)
     free, extent = free_fields(settings), extent_fields(settings)
     with Run.start(out, "eval", configuration(settings), command=command, free=free, extent=extent) as run:
         in_place = len(found) == 1 and found[sources[0]].in_place
+        begins = dict.fromkeys(series, "") if in_place else prefixes(series)
         with settings.verifier() as verifier:
             judged = {
-                name: judge(run, name, own.trajectories, known, verifier, verdicts=settings.verdicts, in_place=in_place)
+                name: judge(
+                    run, name, own.trajectories, known, verifier, verdicts=settings.verdicts, prefix=begins[name]
+                )
                 for name, own in series.items()
             }
             sandbox = sandbox_for(run, known.questions.values(), verifier)
@@ -252,11 +259,28 @@ def _series(settings: EvalSettings, found: Mapping[str, Samples]) -> dict[str, S
         series = {}
         for source, samples in found.items():
             for name, own in split(samples).items():
-                series[name if name not in series else f"{name} ({source})"] = own
+                series[_free(name, source, series)] = own
     reference = settings.reference
     if reference is not None and reference not in series:
         raise InputError(f"--reference {reference}: there is no such series; there are {', '.join(series)}")
     return series if reference is None else {reference: series[reference]} | series
+
+
+def _check_names(series: Collection[str]) -> None:
+    """`InputError` where a series has the name that our verdicts on another one get."""
+    from innerloop.evaluate.tally import OURS
+
+    for name in series:
+        if f"{name}{OURS}" in series:
+            raise InputError(f"the series {name + OURS!r} has the name of our verdicts on {name!r}; rename its model")
+
+
+def _free(name: str, source: str, taken: Collection[str]) -> str:
+    """A name that no other series has."""
+    for again in itertools.chain((name, f"{name} ({source})"), (f"{name} ({source}, {i})" for i in itertools.count(2))):
+        if again not in taken:
+            return again
+    raise AssertionError("there is always another one")
 
 
 def _agreement(series: Mapping[str, Samples], judged: Mapping[str, list[Trajectory]], known: Known) -> Agreement:
@@ -280,7 +304,7 @@ def _score(
     from innerloop.evaluate.compare import differences
     from innerloop.evaluate.measures import measures
     from innerloop.evaluate.summary import summarise
-    from innerloop.evaluate.tally import tally
+    from innerloop.evaluate.tally import OURS, tally
 
     def counted(name: str, of: str, trajectories: Sequence[Trajectory]) -> list[Score]:
         return tally(name, trajectories, known.questions, benchmarks=known.benchmarks, curves=series[of].curves)
@@ -288,7 +312,7 @@ def _score(
     compared = settings.verdicts == "compare"  # then the recorded verdicts count; ours stand beside them
     recorded = {name: list(map(as_recorded, series[name].trajectories)) for name in series}
     own = {name: counted(name, name, (recorded if compared else judged)[name]) for name in series}
-    ours = {f"{name}, our verdicts": counted(f"{name}, our verdicts", name, judged[name]) for name in series}
+    ours = {f"{name}{OURS}": counted(f"{name}{OURS}", name, judged[name]) for name in series}
     scores = own | ours if compared else own
     everything = [score for part in scores.values() for score in part]
     columns = measures(everything, settings.k, settings.tau)
@@ -351,11 +375,6 @@ def _kept(out: Path, agreement: Agreement | None) -> list[Path]:
     """The list of disagreements as a file."""
     if agreement is None:
         return []
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [entry.name for entry in dataclasses.fields(Disagreement)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(entry) for entry in agreement.disagreements)
-    return [write_file(out / "disagreements.csv", text.getvalue().encode())]
+    names = [entry.name for entry in dataclasses.fields(Disagreement)]
+    rows = ([getattr(entry, name) for name in names] for entry in agreement.disagreements)
+    return [write_file(out / "disagreements.csv", write_csv(names, rows).encode())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
+from innerloop.ids import prefixes
 from innerloop.progress import progress
 from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory
 from innerloop.store import Run
@@ -121,9 +123,11 @@ def read(source: str, known: Known, *, limit: int | None, samples: int | None = 
 def split(samples: Samples, *, by_model: bool = False) -> dict[str, Samples]:
     """The series of a source: modes are never pooled; models are, where ``by_model`` is not asked for."""
     modes = {trajectory.mode for trajectory in samples.trajectories}
+    models = {trajectory.model for trajectory in samples.trajectories}
+    unnamed = next(name for i in itertools.count() if (name := "unnamed model" + "′" * i) not in models)
     found: dict[str, list[Trajectory]] = {}
     for trajectory in samples.trajectories:
-        name = (trajectory.model or "unnamed model") if by_model else samples.name
+        name = (trajectory.model or unnamed) if by_model else samples.name
         found.setdefault(f"{name} {trajectory.mode}" if len(modes) > 1 else name, []).append(trajectory)
     return {name: Samples(name=name, trajectories=own, curves=samples.curves) for name, own in found.items()}
 
@@ -137,13 +141,14 @@ def together(sources: Mapping[str, Samples]) -> Samples:
         return Samples(name=name, trajectories=everything, curves=curves)
     if len(sources) == 1:
         raise AssertionError("a source holds every id once")
+    begins = prefixes(sources)
     named = [
-        replace(trajectory, id=f"{source}/{trajectory.id}")
+        replace(trajectory, id=f"{begins[source]}{trajectory.id}")
         for source, samples in sources.items()
         for trajectory in samples.trajectories
     ]
     curves = [
-        replace(curve, trajectory_id=f"{source}/{curve.trajectory_id}")
+        replace(curve, trajectory_id=f"{begins[source]}{curve.trajectory_id}")
         for source, samples in sources.items()
         for curve in samples.curves
     ]
@@ -158,17 +163,18 @@ def judge(
     verifier: Verifier,
     *,
     verdicts: Verdicts,
-    in_place: bool,
+    prefix: str,
 ) -> list[Trajectory]:
     """The samples with our verdicts: those that have none are judged, and all of them unless ``verdicts`` is keep.
 
     Only samples whose question is known can be judged. They are written to the run folder as they come, under ids that
-    begin with the series' name, and are taken from there by the next start. With ``compare`` the recorded verdict goes
-    on counting in the folder, with ``redo`` ours does; the other one stands beside it.
+    begin with ``prefix``, and are taken from there by the next start; an empty prefix says that the samples are the
+    folder's own. With ``compare`` the recorded verdict goes on counting in the folder, with ``redo`` ours does; the
+    other one stands beside it.
     """
-    redo = verdicts != "keep"
+    redo, in_place = verdicts != "keep", not prefix
     stored = {} if in_place and redo else {trajectory.id: trajectory for trajectory in run.trajectories()}
-    named = {t.id: t.id if in_place else f"{series}/{t.id}" for t in trajectories}
+    named = {t.id: f"{prefix}{t.id}" for t in trajectories}
     result: dict[str, Trajectory] = {}
     missing = []
     for trajectory in trajectories:

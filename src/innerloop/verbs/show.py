@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from innerloop.printable import shell_word, shell_words
+from innerloop.terminal import Console
 from innerloop.verbs.benchmark_list import BenchmarkList
 from innerloop.verbs.contamination import Contamination
 from innerloop.verbs.demo import DemoResult
@@ -116,7 +115,7 @@ def _(result: EvalResult) -> None:
 
     console = _console()
     names = list(dict.fromkeys(row.series for row in result.rows))
-    short = {name: chr(ord("A") + i % 26) for i, name in enumerate(names)} if len(names) > 1 else {}
+    short = {name: chr(ord("A") + i % 26) * (i // 26 + 1) for i, name in enumerate(names)} if len(names) > 1 else {}
     for name, letter in short.items():
         _line(console, f"{letter} = {name}")
     rows = [dataclasses.replace(row, series=short.get(row.series, row.series)) for row in result.rows]
@@ -125,11 +124,11 @@ def _(result: EvalResult) -> None:
         for entry in result.differences
     ]
     for title, header, body in tables(rows, between):
-        table = _table(title if header[0] == "measure" else escape(header[0]))
+        table = _table(title if header[0] == "measure" else header[0])
         for name in header[1:]:
-            table.add_column(escape(name), justify="right")
+            table.add_column(name, justify="right")
         for line in body:
-            table.add_row(*map(escape, line))
+            table.add_row(*line)
         console.print(table)
     for row in result.rows:
         if row.group == "all" and (row.undecided or row.truncated):
@@ -158,7 +157,7 @@ def _contamination(console: Console, result: Contamination) -> None:
     for row in result.benchmarks:
         share = 100 * row.contaminated / row.questions
         numbers = (row.questions, row.ngram, f"{row.contaminated} ({share:.1f} %)", row.half, row.whole, row.too_short)
-        table.add_row(escape(row.benchmark), *map(str, numbers))
+        table.add_row(row.benchmark, *map(str, numbers))
     console.print(table)
     for example in (example for row in result.benchmarks for example in row.examples):
         _line(console, f"{example.question_id}: {example.longest} of {example.words} words in {example.where}")
@@ -187,15 +186,15 @@ def _disagreements(console: Console, agreement: Agreement) -> None:
         table.add_column(header)
     for entry in found[:20]:
         texts = (entry.trajectory_id, entry.answer or "–", entry.reference, entry.recorded, entry.verdict)
-        table.add_row(*(escape(_short(text)) for text in (*texts, entry.reason or "")))
+        table.add_row(*(_short(text) for text in (*texts, entry.reason or "")))
     console.print(table)
     if len(found) > 20:
         _line(console, f"and {len(found) - 20} more in disagreements.csv")
 
 
 def _short(text: str) -> str:
-    """One line of printable characters: answers come from models."""
-    flat = "".join(letter if letter.isprintable() else " " for letter in text)
+    """One line of the length of a line: answers come from models."""
+    flat = " ".join(text.split())
     return flat if len(flat) <= 60 else f"{flat[:59]}…"
 
 
@@ -216,7 +215,7 @@ def _(result: BenchmarkList) -> None:
             ("licence", row.licence),
         ):
             if text is not None:
-                table.add_row(f"  {name}", escape(text))
+                table.add_row(f"  {name}", text)
         _line(console, row.name)
         console.print(table)
     gym = result.gym
@@ -225,16 +224,17 @@ def _(result: BenchmarkList) -> None:
         console, f"any of reasoning-gym's {len(gym.families)} families, such as {gym.source}, each judged by its own"
     )
     _indented(console, f"scorer (verifier {gym.verifier}); {gym.licence}")
-    _line(console, "\nprompts, for --prompt ({question} is where the question goes)")
+    _line(console, "")
+    _line(console, "prompts, for --prompt ({question} is where the question goes)")
     for prompt in result.prompts:
-        console.print(escape(f"{prompt.name}: {prompt.about}" + (f" ({prompt.source})" if prompt.source else "")))
+        console.print(f"{prompt.name}: {prompt.about}" + (f" ({prompt.source})" if prompt.source else ""))
         _indented(console, prompt.template.strip().replace("\n", "⏎"))
 
 
 def _indented(console: Console, text: str) -> None:
     from rich.padding import Padding
 
-    console.print(Padding(escape(text), (0, 0, 0, 2)))
+    console.print(Padding(text, (0, 0, 0, 2)))
 
 
 @show.register
@@ -303,7 +303,7 @@ def _(result: DryRun) -> None:
     table.add_column("formula")
     for phase in result.phases:
         most = "≤ " if phase.bound else ""
-        table.add_row(phase.name, f"{most}{phase.tokens:,}", f"{most}{phase.flops:.3g}", escape(phase.formula))
+        table.add_row(phase.name, f"{most}{phase.tokens:,}", f"{most}{phase.flops:.3g}", phase.formula)
     console.print(table)
     table = _table("memory of a process")
     table.add_column("GiB", justify="right")
@@ -322,7 +322,7 @@ def _(result: DryRun) -> None:
 def _(result: ExportResult) -> None:
     console = _console()
     _line(console, f"{result.rows:,} rows for {result.trainer} in {result.folder}")
-    _line(console, f"next, on the cluster: {shlex.quote(str(result.launch))}")
+    _line(console, f"next, on the cluster: {shell_word(str(result.launch))}")
 
 
 def _gib(size: int) -> str:
@@ -354,16 +354,16 @@ def _(result: DemoResult) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console()
 
 
 def _line(console: Console, text: str) -> None:
-    """A line as it is: no markup, and never broken, so that a path can be copied."""
-    console.print(escape(text), soft_wrap=True)
+    """A line that is never broken, so that a path can be copied."""
+    console.print(text, soft_wrap=True)
 
 
 def _next(console: Console, *words: str) -> None:
-    _line(console, f"next: {shlex.join(['innerloop', *words])}")
+    _line(console, f"next: {shell_words(['innerloop', *words])}")
 
 
 def _table(first: str) -> Table:
@@ -376,7 +376,7 @@ def _groups(result: ProbeResult) -> Table:
         table.add_column(header, justify="right")
     for group in result.groups:
         table.add_row(
-            escape(group["label"]),
+            group["label"],
             str(group["trajectories"]),
             f"{_number(group['start']['mean'])} → {_number(group['end']['mean'])}",
             _gain(group["gain"]),
@@ -391,7 +391,7 @@ def _alignment(result: UpdateResult) -> Table:
         table.add_column(header, justify="right")
     for row in result.alignment:
         table.add_row(
-            escape(row.group + (", untrained model" if row.untrained else "")),
+            row.group + (", untrained model" if row.untrained else ""),
             str(row.points),
             *(_interval(interval) for interval in (row.correlation, row.slope, row.sign_agreement)),
             _number(row.z.mean, "+"),
@@ -407,11 +407,11 @@ def _skipped(console: Console, result: ProbeResult | UpdateResult | LandscapeRes
 
 
 def _gain(gain: dict[str, Any]) -> str:
-    return escape(f"{_number(gain['mean'], '+')} [{_number(gain['low'], '+')}, {_number(gain['high'], '+')}]")
+    return f"{_number(gain['mean'], '+')} [{_number(gain['low'], '+')}, {_number(gain['high'], '+')}]"
 
 
 def _interval(interval: Interval) -> str:
-    return escape(f"{_number(interval.mean)} [{_number(interval.low)}, {_number(interval.high)}]")
+    return f"{_number(interval.mean)} [{_number(interval.low)}, {_number(interval.high)}]"
 
 
 def _figure(value: float | None) -> str:

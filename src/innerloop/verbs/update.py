@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
+from innerloop.ids import apart, file_names
 from innerloop.progress import progress
 from innerloop.schema import Trajectory, Update
 from innerloop.store import Run
@@ -142,6 +142,11 @@ def update(settings: UpdateSettings, *, command: Sequence[str] | None = None) ->
         targets = _adapter_folders(work, settings)
         done = run.done("updates")
         kinds = (False, True) if settings.untrained else (False,)
+        if settings.untrained:
+            wanted = _wanted(work, untrained=True)
+            apart(
+                (_unit(t, untrained=True) for t in wanted), {t.id for t in work.wanted}, "an untrained model's update"
+            )
         missing = {
             kind: [t for t in _wanted(work, untrained=kind) if _unit(t, untrained=kind) not in done] for kind in kinds
         }
@@ -299,17 +304,9 @@ def _adapter_folders(work: Work, settings: UpdateSettings) -> list[tuple[Path, l
     check_target(root)
     if len(groups) == 1:
         return [(root, members) for members in groups.values()]
-    return [(root / name, members) for name, members in zip(_file_names(groups), groups.values(), strict=True)]
-
-
-def _file_names(names: Iterable[str]) -> Iterator[str]:
-    """Ids as names of folders, each another one."""
-    used: set[str] = set()
-    for name in names:
-        plain = re.sub(r"[^\w.=@+-]+", "-", name).strip("-.") or "adapter"
-        free = next(again for i in itertools.count(1) if (again := f"{plain}-{i}" if i > 1 else plain) not in used)
-        used.add(free)
-        yield free
+    return [
+        (root / name, members) for name, members in zip(file_names(groups, "adapter"), groups.values(), strict=True)
+    ]
 
 
 def _save(

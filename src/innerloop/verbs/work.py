@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
+from innerloop.ids import apart
 from innerloop.prompts import used
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
@@ -116,6 +117,7 @@ class Work:
         if self._settings.controls and not bases:
             raise InputError(f"--controls-of {chosen}: there is no such trajectory; use all or add a source")
         names = [f"{base.id}/{kind}" for kind in self._settings.controls for base in bases]
+        apart(names, {trajectory.id for trajectory in self._given}, "a control")
         impossible: dict[str, str] = self._run.noted("no_control") or {}
         found = {trajectory.id: trajectory for trajectory in self._run.trajectories()}
         if any(name not in found and name not in impossible for name in names):

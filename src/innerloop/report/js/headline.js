@@ -24,7 +24,7 @@ function forestFigure(data) {
     width: 820,
     height: 110 + 34 * rows.length,
     xaxis: { ...base.xaxis, title: titled("gain, nats per answer token (mean over questions, 95 % interval)"), zeroline: true, zerolinecolor: base.font.color },
-    yaxis: { ...base.yaxis, tickvals: rows.map((_, i) => i), ticktext: rows.map((row) => row.label), range: [rows.length - 0.5, -0.5] },
+    yaxis: { ...base.yaxis, tickvals: rows.map((_, i) => i), ticktext: rows.map((row) => plainLabel(row.label, 48)), range: [rows.length - 0.5, -0.5] },
   };
   return { data: traces, layout };
 }

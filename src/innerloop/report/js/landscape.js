@@ -13,7 +13,7 @@ section("landscape", () => {
 
   const ALPHA = { path: "α, first principal direction of the path", other: "α, first direction" };
   const BETA = { path: "β, second principal direction", other: "β, second direction" };
-  const axisName = (names) => names[items[shown].plane] ?? names.other;
+  const axisName = (names) => (Object.hasOwn(names, items[shown].plane) ? names[items[shown].plane] : names.other);
   const drawn = (name) => byId(`landscape-${name}`).checked && !byId(`landscape-${name}-label`).hidden;
   const pathInk = () => colour("path");
 

@@ -3,7 +3,7 @@
 /** Colour, symbol and dash of a series; verdicts made anew have those of the series that they are about, hollow. */
 function seriesStyle(data, i) {
   const { name, ours } = data.series[i];
-  const base = ours ? Math.max(0, data.series.findIndex((other) => !other.ours && name.startsWith(other.name))) : i;
+  const base = ours ? Math.max(0, data.series.findIndex((other) => !other.ours && name === `${other.name}, our verdicts`)) : i;
   return { colour: SERIES[base % SERIES.length], symbol: SYMBOLS[Math.floor(base / SERIES.length) % SYMBOLS.length], hollow: ours, dash: ours ? "dot" : SERIES_DASHES[Math.floor(base / SERIES.length) % SERIES_DASHES.length] };
 }
 
@@ -20,7 +20,8 @@ function tenth(value, plus = false) {
   return fixed(Math.abs(value * 4) % 4 === 1 ? value - 0.01 * Math.sign(value) : value, 1, plus);
 }
 
-const GROUP_NAMES = { all: "all", generalisation: "within and across domains" };
+const GROUP_NAMES = new Map([["all", "all"], ["generalisation", "within and across domains"]]);
+const groupName = (group) => GROUP_NAMES.get(group) ?? `by ${group}`;
 
 const pValue = (p) => (!defined(p) ? "–" : p < 0.001 ? "< 0.001" : fixed(p, 3));
 
@@ -46,7 +47,7 @@ section("scores", () => {
 
   function choices() {
     byId("scores-measure").append(...data.measures.map(({ name }, i) => el("option", { value: i, selected: name === data.chosen }, name)));
-    byId("scores-by").append(...data.groups.map(({ group }, i) => el("option", { value: i }, GROUP_NAMES[group] ?? `by ${group}`)));
+    byId("scores-by").append(...data.groups.map(({ group }, i) => el("option", { value: i }, groupName(group))));
     byId("scores-by-label").hidden = data.groups.length < 2;
     for (const id of ["scores-measure", "scores-by"]) byId(id).addEventListener("change", redraw);
   }
@@ -96,7 +97,7 @@ section("scores", () => {
     table.querySelectorAll("tbody, tfoot").forEach((part) => part.remove());
     table.append(...bodies, ruler(axis, 2, 2));
     const over = group().group === "generalisation" ? "mean over benchmarks, each counting once," : "mean over questions";
-    const how = grouped ? ` ${GROUP_NAMES[group().group] ?? `by ${group().group}`}` : "";
+    const how = grouped ? ` ${groupName(group().group)}` : "";
     table.caption.textContent = `${data.measures[chosen()].name}${how}: ${over} with its 95 % interval.`;
     byId("scores-unit").textContent = share ? "Per cent" : "Tokens";
   }

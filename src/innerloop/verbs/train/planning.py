@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from innerloop.printable import shell_words
 from innerloop.verbs.train.settings import OuterSettings
 
 if TYPE_CHECKING:
@@ -190,6 +190,6 @@ def _commands(command: Sequence[str] | None) -> tuple[str, ...]:
         return ()
     own = [word for word in command[1:] if word != "--dry-run"]
     return (
-        shlex.join(["innerloop", *own]),
-        shlex.join(["accelerate", "launch", "--config_file", CONFIGURATION, "-m", "innerloop", *own]),
+        shell_words(["innerloop", *own]),
+        shell_words(["accelerate", "launch", "--config_file", CONFIGURATION, "-m", "innerloop", *own]),
     )

@@ -5,7 +5,6 @@ Written for, and checked against, verl 0.9.1 (`tests/test_verl_export.py`, docs/
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.errors import InputError
 from innerloop.schema import Mode, Question, Source, Trajectory
 from innerloop.verbs.train.settings import TrainSettings
+from innerloop.verbs.train.verl_launch import InFolder, Variable, script, word
 
 if TYPE_CHECKING:
     from innerloop.speaker import Speaker
@@ -70,18 +70,6 @@ _reward = VerlReward({reward!r}, {thinking!r})
 def compute_score(data_source, solution_str, ground_truth, extra_info, **_):
     return _reward(solution_str, ground_truth, extra_info)
 '''
-
-_LAUNCH_TEXT = """#!/bin/sh
-# {what} on a verl cluster (checked with verl {verl}). Written by innerloop.
-#   GPUS=8 NODES=1 ./launch.sh [further overrides]
-# On every machine: pip install verl innerloop, and this folder at the same path.
-set -eu
-HERE=$(cd "$(dirname "$0")" && pwd)
-export PYTHONPATH="$HERE${{PYTHONPATH:+:$PYTHONPATH}}"
-{command} \\
-{overrides} \\
-    "$@"
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +138,7 @@ def export_sft(
 
 
 def grpo_overrides(settings: GrpoSettings, longest_prompt: int, watched: bool) -> dict[str, Any]:
-    """verl's configuration, by its names; ``$HERE``, ``$GPUS`` and ``$NODES`` are the launching shell's."""
+    """verl's configuration, by its names."""
     loss, added = _LOSSES[settings.loss]
     actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
     steps = {} if settings.max_steps is None else {"trainer.total_training_steps": settings.max_steps}
@@ -158,8 +146,8 @@ def grpo_overrides(settings: GrpoSettings, longest_prompt: int, watched: bool) -
     environment = "+ray_kwargs.ray_init.runtime_env.env_vars"
     questions = settings.batch_size // settings.group
     return {
-        "data.train_files": "$HERE/train.parquet",
-        "data.val_files": f"$HERE/{'watch' if watched else 'train'}.parquet",
+        "data.train_files": InFolder("train.parquet"),
+        "data.val_files": InFolder(f"{'watch' if watched else 'train'}.parquet"),
         "data.train_batch_size": questions,
         "data.max_prompt_length": longest_prompt,
         "data.max_response_length": settings.max_tokens,
@@ -190,7 +178,7 @@ def grpo_overrides(settings: GrpoSettings, longest_prompt: int, watched: bool) -
         f"{rollout}.val_kwargs.temperature": 1.0,
         "algorithm.adv_estimator": ESTIMATOR,
         "algorithm.use_kl_in_reward": False,
-        "reward.custom_reward_function.path": f"$HERE/{REWARD}",
+        "reward.custom_reward_function.path": InFolder(REWARD),
         "reward.custom_reward_function.name": "compute_score",
         **_trainer(settings, "grpo"),
         "trainer.total_epochs": settings.passes,
@@ -198,7 +186,7 @@ def grpo_overrides(settings: GrpoSettings, longest_prompt: int, watched: bool) -
         "trainer.val_before_train": watched,
         "trainer.test_freq": settings.watch_every if watched else -1,
         f"{environment}.VERL_USE_EXTERNAL_MODULES": MODULE,
-        f"{environment}.PYTHONPATH": "$PYTHONPATH",
+        f"{environment}.PYTHONPATH": Variable("PYTHONPATH"),
     }
 
 
@@ -206,7 +194,7 @@ def sft_overrides(settings: SftSettings, longest: int) -> dict[str, Any]:
     """verl's configuration, by its names; the passes are in the data."""
     steps = {} if settings.max_steps is None else {"trainer.total_training_steps": settings.max_steps}
     return {
-        "data.train_files": "$HERE/train.parquet",
+        "data.train_files": InFolder("train.parquet"),
         "data.train_batch_size": settings.batch_size,
         "data.max_length": longest,
         "data.max_token_len_per_gpu": max(8192, longest),
@@ -223,9 +211,13 @@ def sft_overrides(settings: SftSettings, longest: int) -> dict[str, Any]:
 
 def _model(settings: TrainSettings, at: str) -> dict[str, Any]:
     lora = {} if settings.lora is None else {f"{at}.lora_rank": settings.lora, f"{at}.lora_alpha": 2 * settings.lora}
+    return {f"{at}.path": _place(settings), f"{at}.trust_remote_code": settings.trust_remote_code, **lora}
+
+
+def _place(settings: TrainSettings) -> str:
+    """Where verl finds the model: a folder, or a name on the hub."""
     path = Path(settings.model)
-    place = str(path.resolve()) if path.is_dir() else settings.model
-    return {f"{at}.path": place, f"{at}.trust_remote_code": settings.trust_remote_code, **lora}
+    return str(path.resolve()) if path.is_dir() else settings.model
 
 
 def _optimiser(settings: TrainSettings, at: str) -> dict[str, Any]:
@@ -240,15 +232,14 @@ def _optimiser(settings: TrainSettings, at: str) -> dict[str, Any]:
 
 
 def _trainer(settings: TrainSettings, recipe: str) -> dict[str, Any]:
-    loggers = ",".join(dict.fromkeys(("console", *settings.report_to)))
     return {
-        "trainer.logger": f"[{loggers}]",
+        "trainer.logger": tuple(dict.fromkeys(("console", *settings.report_to))),
         "trainer.project_name": "innerloop",
         "trainer.experiment_name": recipe,
-        "trainer.default_local_dir": "$HERE/checkpoints",
+        "trainer.default_local_dir": InFolder("checkpoints"),
         "trainer.save_freq": settings.save_every,
-        "trainer.nnodes": "${NODES:-1}",
-        "trainer.n_gpus_per_node": "${GPUS:-8}",
+        "trainer.nnodes": Variable("NODES", 1),
+        "trainer.n_gpus_per_node": Variable("GPUS", 8),
     }
 
 
@@ -288,6 +279,7 @@ def _folder(settings: Any) -> Path:
     """The folder to write into, empty or new."""
     from innerloop.atomic import make_folder
 
+    word("model", _place(settings))  # what cannot be said to verl is told before anything is written
     _, folder = settings.export
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: exists and is not empty; choose another folder for --export")
@@ -318,18 +310,8 @@ def _text(path: Path, text: str) -> None:
 
 
 def _launch(folder: Path, what: str, command: str, overrides: Mapping[str, Any]) -> None:
-    lines = [f"    {_word(name, value)}" for name, value in overrides.items()]
-    text = _LAUNCH_TEXT.format(what=what, verl=VERL, command=command, overrides=" \\\n".join(lines))
-    _text(folder / "launch.sh", text)
+    _text(folder / "launch.sh", script(what, VERL, command, overrides))
     (folder / "launch.sh").chmod(0o755)
-
-
-def _word(name: str, value: Any) -> str:
-    """``name=value`` as one word of a shell; what names the shell's variables is left to it."""
-    text = str(value)
-    if "$" in text:
-        return f'{name}="{text}"'
-    return shlex.quote(f"{name}={text}")
 
 
 def _result(settings: Any, folder: Path, recipe: str, rows: int) -> ExportResult:
