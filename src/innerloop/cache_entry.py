@@ -43,7 +43,7 @@ def is_whole(folder: Path) -> bool:
         _refuse(folder, "is no folder")
     _check_owner(folder, folder)
     files = _sealed(folder)
-    if set(files) | {SEAL} != set(os.listdir(folder)):
+    if set(files) | {SEAL} != {file.name for file in folder.iterdir()}:
         _refuse(folder, "is damaged")
     for name, (size, changed, digest) in files.items():
         _check_owner(folder, folder / name)

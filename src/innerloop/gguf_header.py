@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 from innerloop.errors import InputError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_UINT32, _STRING, _ARRAY = 4, 8, 9
 _VERSIONS = (2, 3)
 _MOST_FIELDS, _MOST_TENSORS, _MOST_ELEMENTS = 1 << 14, 1 << 18, 1 << 21  # vocabularies have up to a million tokens
 _LONGEST_NAME, _LONGEST_HEADER = 1 << 10, 1 << 28
@@ -121,9 +121,12 @@ def parse(stream: BinaryIO, size: int) -> Header:
     fields: dict[str, Any] = {}
     for number in range(count):
         name = source.name(f"the name of metadata field {number + 1}")
-        if name in fields:
+        if name in fields or name.startswith("GGUF."):  # as readers call the numbers in front
             raise DamagedError(f"metadata field {name!r} is there twice")
-        fields[name] = source.value(source.number("I", f"the type of {name!r}"), name)
+        kind = source.number("I", f"the type of {name!r}")
+        if name == "general.alignment" and kind != _UINT32:
+            raise DamagedError(f"{name} has type {kind}; it has {_UINT32}, as every reader expects")
+        fields[name] = source.value(kind, name)
     infos = [source.tensor(number) for number in range(tensors)]
     return Header(fields=fields, tensors=_placed(infos, source.position, size, _alignment(fields)))
 
@@ -217,7 +220,7 @@ class _Source:
 
 def _alignment(fields: dict[str, Any]) -> int:
     found = fields.get("general.alignment", 32)
-    if type(found) is not int or not 1 <= found <= 1 << 16 or found & (found - 1):
+    if not 1 <= found <= 1 << 16 or found & (found - 1):
         raise DamagedError(f"general.alignment is {found!r}; it is a power of two")
     return found
 

@@ -96,7 +96,7 @@ def _numbers(header: Header) -> None:
 def _heads(header: Header) -> None:
     heads, shared = header.own("attention.head_count"), header.own("attention.head_count_kv")
     if _whole(heads) and _whole(shared) and shared and heads % shared:
-        raise DamagedError(f"{header.architecture}.attention.head_count is {heads}, no multiple of head_count_kv {shared}")
+        raise DamagedError(f"attention.head_count is {heads}, no multiple of head_count_kv, {shared}")
     width = header.own("embedding_length")
     if _whole(heads) and heads and width and width % heads and header.own("attention.key_length") is None:
         raise DamagedError(f"{header.architecture}.embedding_length is {width}, no multiple of its {heads} heads")
@@ -109,11 +109,11 @@ def _blocks(header: Header) -> None:
     if numbers and blocks is not None and not _one_of_several(header):
         ahead = header.own("nextn_predict_layers") or 0
         if len(numbers) != max(numbers) + 1 or not blocks - ahead <= len(numbers) <= blocks:
-            raise DamagedError(f"{header.architecture}.block_count is {blocks}, and there are tensors of {len(numbers)}")
+            raise DamagedError(f"{header.architecture}.block_count is {blocks}, and {len(numbers)} have tensors")
     width = header.own("embedding_length")
     for tensor in header.tensors:
         if tensor.name == "token_embd.weight" and width is not None and tensor.shape[0] != width:
-            raise DamagedError(f"{header.architecture}.embedding_length is {width}, and {tensor.name} has {tensor.shape[0]}")
+            raise DamagedError(f"embedding_length is {width}, and {tensor.name} has rows of {tensor.shape[0]}")
 
 
 def _one_of_several(header: Header) -> bool:
@@ -153,4 +153,4 @@ def _rows(header: Header, tokens: int) -> None:
 def _added(kinds: Sequence[Any]) -> None:
     added = sum(kind in (_CONTROL, _USER_DEFINED) for kind in kinds)
     if added > _MOST_ADDED:
-        raise DamagedError(f"tokenizer.ggml.token_type marks {added:,} special tokens; more than {_MOST_ADDED:,} are not read")
+        raise DamagedError(f"tokenizer.ggml.token_type marks {added:,} special tokens, more than {_MOST_ADDED:,}")

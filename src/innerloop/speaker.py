@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerloop import chat, templates
 from innerloop.errors import InputError, first_line
+from innerloop.libraries import told
 from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.schema import Mode, Question
 
@@ -62,8 +63,8 @@ class Speaker:
         """
         text = self.prompt_text(question, mode=mode)
         if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
-            return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
+            return self._raw(text)
+        ids = self._raw(text, special=True)
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids  # the text goes on
 
     def prompt_text(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> str:
@@ -109,8 +110,9 @@ class Speaker:
         """Whether the tokenizer puts a space in front of every text, as those of Llama 2 and Mistral 7B do."""
         return self._raw("a") != self._raw("\na")[len(self._raw("\n")) :]
 
-    def _raw(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    def _raw(self, text: str, *, special: bool = False) -> list[int]:
+        with told(f"the tokenizer of {self.name} fails on a text of {len(text):,} characters"):
+            return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text that continues another one: no special tokens and no leading space are added."""
@@ -220,13 +222,9 @@ def load_speaker(
     else:
         from transformers import AutoTokenizer
 
-        try:
-            with quiet_bars():
-                options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-                tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = first_line(error)
-            raise InputError(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}: {reason}") from error
+        with told(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}"), quiet_bars():
+            options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
         context = _max_context(place)
         instruction = brought(place, "instruction") if instruction is None else instruction
     return speak(
