@@ -19,6 +19,7 @@ log-probability would be of another distribution than the one sampled.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop.finite import not_finite
 from innerloop.memory import cache_bytes, context_bytes, free_memory
 from innerloop.models import LoadedModel
 from innerloop.rollout.batch import Batch, cache_name, can_join, can_pad
@@ -101,6 +103,7 @@ class TransformersEngine:
                 "%s: rows cannot join a batch under way, so each batch ends before the next one begins", loaded.name
             )
         self._stops = stop_tokens(loaded)
+        self._numbers = False  # whether it has ever given one
 
     @property
     def name(self) -> str:
@@ -227,8 +230,12 @@ class TransformersEngine:
         chosen = draw(logits, seeds, index, sampling)
         total = logits.logsumexp(dim=-1)
         logprobs = (logits.gather(-1, chosen[:, None]).squeeze(-1) - total).tolist()
+        self._numbers = self._numbers or any(map(math.isfinite, logprobs))
+        if not self._numbers:  # never yet: it is the model, not one of the prompts
+            kind = str(self._loaded.dtype).removeprefix("torch.")
+            raise not_finite(self.name, f"the log-probability of a token is {logprobs[0]:g}", dtype=kind)
         for row, token, logprob in zip(rows, chosen.tolist(), logprobs, strict=True):
-            if logprob != logprob:
+            if not math.isfinite(logprob):
                 row.status, row.reason = Status.ERROR, f"{self.name} gives logits that are not numbers"
                 continue
             row.tokens.append(token)
