@@ -21,9 +21,11 @@ def require_finite(loaded: LoadedModel, values: Iterable[float], of: str) -> Non
             raise not_finite(loaded.name, f"{of} is {value:g}", dtype=str(loaded.dtype).removeprefix("torch."))
 
 
-def not_finite(model: str, said: str, *, dtype: str) -> NotFiniteError:
+def not_finite(model: str, said: str, *, dtype: str | None = None) -> NotFiniteError:
     """The error, with what to try: half precision overflows, and what is broken stays so."""
     remedy = "fetch it again, or use another model"
-    if dtype not in ("float32", "float64"):
+    if dtype is None:
+        remedy = f"try --dtype float32, {remedy}"
+    elif dtype not in ("float32", "float64"):
         remedy = f"try --dtype float32, since {dtype} may be too narrow for it, or {remedy}"
     return NotFiniteError(f"model {model!r} gives no finite numbers: {said}; {remedy}")

@@ -17,6 +17,7 @@ probability n² / 2³².
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError, first_line
-from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling, fold_seed
 from innerloop.schema import Status
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ class LlamaCppEngine:
         if not ended:
             full = room < sampling.max_tokens
             reason = f"the context of {context} tokens is full" if full else _LIMIT.format(limit)
+        if not math.isfinite(heard.logprob):
+            return _error(request, f"{self.name} {NOT_NUMBERS}")
         whole = len(heard.token_ids) == heard.count
         ids = tuple(heard.token_ids) if whole else ()
         return Completion(
@@ -254,7 +257,8 @@ class _Heard:
             self.finish = choice["finish_reason"] or self.finish
             for entry in (choice["logprobs"] or {}).get("content", ()):
                 self.token_ids.append(entry["id"])
-                self.logprob += entry["logprob"]
+                said = entry["logprob"]  # none where it is no number, which JSON cannot say
+                self.logprob += said if isinstance(said, (int, float)) else math.nan
 
 
 _LIMIT = "the limit of {} tokens came before the end"

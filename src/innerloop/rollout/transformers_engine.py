@@ -31,12 +31,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.finite import not_finite
 from innerloop.memory import cache_bytes, context_bytes, free_memory
 from innerloop.models import LoadedModel
 from innerloop.rollout.batch import Batch, cache_name, can_join, can_pad
 from innerloop.rollout.draw import draw
-from innerloop.rollout.engine import Completion, Request, Sampling
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling
 from innerloop.schema import Status
 
 log = logging.getLogger("innerloop.rollout")
@@ -103,7 +102,6 @@ class TransformersEngine:
                 "%s: rows cannot join a batch under way, so each batch ends before the next one begins", loaded.name
             )
         self._stops = stop_tokens(loaded)
-        self._numbers = False  # whether it has ever given one
 
     @property
     def name(self) -> str:
@@ -230,13 +228,9 @@ class TransformersEngine:
         chosen = draw(logits, seeds, index, sampling)
         total = logits.logsumexp(dim=-1)
         logprobs = (logits.gather(-1, chosen[:, None]).squeeze(-1) - total).tolist()
-        self._numbers = self._numbers or any(map(math.isfinite, logprobs))
-        if not self._numbers:  # never yet: it is the model, not one of the prompts
-            kind = str(self._loaded.dtype).removeprefix("torch.")
-            raise not_finite(self.name, f"the log-probability of a token is {logprobs[0]:g}", dtype=kind)
         for row, token, logprob in zip(rows, chosen.tolist(), logprobs, strict=True):
             if not math.isfinite(logprob):
-                row.status, row.reason = Status.ERROR, f"{self.name} gives logits that are not numbers"
+                row.status, row.reason = Status.ERROR, f"{self.name} {NOT_NUMBERS}"
                 continue
             row.tokens.append(token)
             row.logprob += logprob

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError, first_line
-from innerloop.finite import not_finite
-from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling, fold_seed
 from innerloop.schema import Status
 
 if TYPE_CHECKING:
@@ -95,7 +94,6 @@ class VllmEngine:
         self._stops = _stop_tokens(folder, speaker)
         config = _json(folder / "config.json")
         self._vocabulary: int | None = config.get("text_config", config).get("vocab_size")
-        self._numbers = False  # whether it has ever given one
         self._engine: Any = None
         self._room = self._slots = 0  # of the engine: tokens for each completion, completions at once
 
@@ -327,11 +325,8 @@ class VllmEngine:
             status, reason = Status.ERROR, f"vLLM ended it: {output.finish_reason}"
         ended = bool(ids) and status is Status.COMPLETE and ids[-1] in self._stops
         total = output.cumulative_logprob
-        self._numbers = self._numbers or (total is not None and math.isfinite(total))
         if total is not None and not math.isfinite(total):
-            if not self._numbers:  # never yet: it is the model, not one of the prompts
-                raise not_finite(self.name, f"the log-probability of a completion is {total:g}", dtype=self._kind())
-            status, reason, total = Status.ERROR, f"{self.name} gives logits that are not numbers", None
+            status, reason, total = Status.ERROR, f"{self.name} {NOT_NUMBERS}", None
         return Completion(
             id=request.id,
             token_ids=ids,
