@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import gguf
 import numpy as np
 import pytest
 
-from innerloop import gguf_cache, model_files
+from innerloop import cache_entry, gguf_cache, gguf_header, model_files
 from innerloop.errors import InputError
 from innerloop.model_files import resolve
 
@@ -38,7 +39,8 @@ def offline(monkeypatch):
 def made(folder: Path, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(b"x")
+        empty = {".safetensors": struct.pack("<Q", 2) + b"{}", ".json": b"{}"}
+        (folder / name).write_bytes(empty.get(Path(name).suffix, b"x"))
     return folder
 
 
@@ -129,7 +131,6 @@ def test_hub_is_never_asked_for_pickles_or_code(tmp_path, monkeypatch):
 
 def fake_convert(gguf, folder):
     made(folder, "model.safetensors", "config.json")
-    (folder / "innerloop.json").write_text("{}")
 
 
 def test_conversion_happens_once_per_content(cache, tmp_path, monkeypatch):
@@ -150,7 +151,7 @@ def test_conversion_happens_once_per_content(cache, tmp_path, monkeypatch):
     file.write_bytes(b"two")  # the same name and size with another content
     assert resolve(str(file)) != first
     assert len(calls) == 2
-    assert sorted(entry.name for entry in cache.iterdir()) == sorted(e.name for e in cache.glob("m-*-v1"))
+    assert sorted(entry.name for entry in cache.iterdir()) == sorted(e.name for e in cache.glob("m-*-v2"))
 
 
 def test_a_faster_process_wins(cache, tmp_path, monkeypatch):
@@ -158,9 +159,10 @@ def test_a_faster_process_wins(cache, tmp_path, monkeypatch):
 
     def convert_while_another_finishes(gguf, folder):
         fake_convert(gguf, folder)
-        winner = folder.parent / re.fullmatch(r"\.(.*-v1)\.[^.]*", folder.name)[1]
+        winner = folder.parent / re.fullmatch(r"\.(.*-v2)\.[^.]*", folder.name)[1]
         fake_convert(gguf, winner)
         (winner / "winner").touch()
+        cache_entry.seal(winner, {})
 
     monkeypatch.setattr(gguf_cache, "_convert", convert_while_another_finishes)
     folder = resolve(str(file))
@@ -171,7 +173,7 @@ def test_a_faster_process_wins(cache, tmp_path, monkeypatch):
 def test_failed_conversion_leaves_nothing(cache, tmp_path):
     file = made(tmp_path, "m.gguf") / "m.gguf"
     file.write_bytes(b"this is no GGUF file at all, but long enough to be read as one")
-    refused(file, "cannot read", "m.gguf", "as a GGUF model")
+    refused(file, "cannot read", "m.gguf", "as a GGUF model", "does not begin with GGUF", "fetch the file again")
     assert list(cache.iterdir()) == []
 
 
@@ -191,7 +193,7 @@ def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_what_killed_conversions_left_is_removed(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(gguf_cache, "_convert", fake_convert)
-    old, fresh = made(cache / ".m-1-v1.killed", "part"), made(cache / ".m-1-v1.running", "part")
+    old, fresh = made(cache / ".m-1-v2.killed", "part"), made(cache / ".m-1-v2.running", "part")
     long_ago = time.time() - 2 * gguf_cache._ABANDONED
     os.utime(old, (long_ago, long_ago))
     resolve(str(made(tmp_path, "m.gguf") / "m.gguf"))
@@ -209,7 +211,8 @@ def a_gguf(path, blocks):
     writer.add_block_count(blocks)
     writer.add_head_count_kv([2, 1])
     writer.add_token_list([f"t{i}" for i in range(2000)])
-    writer.add_tensor("output.weight", np.zeros((3, 4), dtype=np.float32))
+    for block in range(blocks):
+        writer.add_tensor(f"blk.{block}.attn_norm.weight", np.zeros((3, 4), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -219,20 +222,11 @@ def a_gguf(path, blocks):
 
 def test_a_header_is_read_once(cache, tmp_path, monkeypatch):
     file = a_gguf(tmp_path / "m.gguf", 2)
-    facts = gguf_cache.header(file)
-    assert facts["general.architecture"] == "llama"
-    assert (facts["llama.block_count"], facts["llama.attention.head_count_kv"], facts["weights"]) == (2, [2, 1], 12)
-    assert "tokenizer.ggml.tokens" not in facts
+    found = gguf_header.header(file)
+    assert found.architecture == "llama"
+    assert (found.own("block_count"), found.own("attention.head_count_kv"), found.weights) == (2, (2, 1), 24)
     with monkeypatch.context() as patch:
-        patch.delattr(gguf, "GGUFReader")
-        assert gguf_cache.header(file) == facts
-    (kept,) = (cache.parent / "headers").iterdir()
-    kept.write_text("{")
-    assert gguf_cache.header(file) == facts, "read again where what was kept is damaged"
-    assert gguf_cache.header(a_gguf(file, 3))["llama.block_count"] == 3, "another file"
-
-
-def test_a_header_without_a_cache(tmp_path, monkeypatch):
-    made(tmp_path, "file")
-    monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "file" / "cache"))
-    assert gguf_cache.header(a_gguf(tmp_path / "m.gguf", 2))["weights"] == 12
+        patch.setattr(gguf_header, "parse", None)
+        assert gguf_header.header(file) is found
+    assert gguf_header.header(a_gguf(file, 3)).own("block_count") == 3, "another file"
+    assert not cache.exists(), "nothing is written for it"

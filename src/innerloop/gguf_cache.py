@@ -6,25 +6,29 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.atomic import make_folder, write_file
-from innerloop.errors import InputError, first_line
+from innerloop.cache_entry import is_whole, seal
+from innerloop.errors import InputError
+from innerloop.gguf_header import Header, header
+from innerloop.gguf_values import check_complete
+from innerloop.libraries import told
+from innerloop.model_size import skeleton
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
     from transformers import PreTrainedTokenizerBase
 
-CACHE_FORMAT = 1  # goes up when the same GGUF file has to be converted anew
-_ORIGIN = "innerloop.json"  # in a converted folder: where it comes from; its presence says that the folder is whole
-_SHORT = 1000  # entries of a list in a header, such as one per layer; vocabularies have more
+CACHE_FORMAT = 2  # goes up when the same GGUF file has to be converted anew
+_NAME = 80  # characters of a file's name that its folder begins with
 _ABANDONED = 3600.0  # seconds after which an unfinished conversion belongs to a process that was killed
 
 # Vocabularies of type gpt2 whose merges were learned with every digit apart (llama.cpp's names). transformers reads
@@ -53,11 +57,11 @@ def converted(gguf: Path) -> Path:
     one folder stays and all use it.
     """
     folder = _place(gguf)
-    if _whole(folder):
+    if is_whole(folder):
         return folder
     logger.info("dequantising %s into %s (once)", gguf, folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         _sweep(folder.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
@@ -68,7 +72,7 @@ def converted(gguf: Path) -> Path:
     try:
         with quiet_bars():
             _convert(gguf, temporary)
-        temporary.chmod(0o755)  # mkdtemp made it private
+        seal(temporary, {"gguf": gguf.name, "transformers": version("transformers"), "format": CACHE_FORMAT})
         _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,11 +80,8 @@ def converted(gguf: Path) -> Path:
 
 
 def _place(gguf: Path) -> Path:
-    return cache_folder() / "models" / f"{gguf.stem}-{content_key(gguf)}-v{CACHE_FORMAT}"
-
-
-def _whole(folder: Path) -> bool:
-    return (folder / _ORIGIN).is_file() and any(folder.glob("*.safetensors"))
+    name = re.sub(r"[^\w.+-]", "_", gguf.stem).lstrip(".")[:_NAME]
+    return cache_folder() / "models" / f"{name}-{content_key(gguf)}-v{CACHE_FORMAT}"
 
 
 def _publish(temporary: Path, folder: Path) -> None:
@@ -88,8 +89,8 @@ def _publish(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError as error:
-        if not _whole(folder):
-            raise InputError(f"the model cache {str(folder)!r} is damaged; delete that folder and try again") from error
+        if not is_whole(folder):
+            raise InputError(f"cannot write the model cache {str(folder)!r} ({error.strerror})") from error
 
 
 def _sweep(parent: Path) -> None:
@@ -117,52 +118,39 @@ def _digest(file: Path, size: int, changed: int) -> str:  # noqa: ARG001  # a ch
     return digest.hexdigest()
 
 
-def header(gguf: Path) -> dict[str, Any]:
-    """What a GGUF file's header says, but for long lists, with the number of its weights as ``weights``.
-
-    Kept in the cache, since reading a vocabulary of tens of thousands of tokens takes seconds.
-    """
-    kept = cache_folder() / "headers" / f"{content_key(gguf)}-v{CACHE_FORMAT}.json"
-    with suppress(OSError, ValueError):
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and "weights" in found:
-            return found
-    from gguf import GGUFReader
-
-    with _readable(gguf):
-        reader = GGUFReader(gguf)
-        facts = {name: field.contents() for name, field in reader.fields.items() if len(field.data) <= _SHORT}
-    facts["weights"] = sum(int(tensor.n_elements) for tensor in reader.tensors)
-    with suppress(InputError):  # without room for it the next start takes as long
-        make_folder(kept.parent)
-        write_file(kept, json.dumps(facts).encode())
-    return facts
-
-
 def _convert(gguf: Path, folder: Path) -> None:
     """Write the dequantised model, its configuration and its tokenizer into ``folder``."""
-    from gguf import GGUFReader
-
+    found = header(gguf)
     with _readable(gguf):
-        reader = GGUFReader(gguf)
-        _check_space(reader, folder)
-        _convert_parts(gguf, reader, folder)
+        check_complete(found)
+        _check_space(found, folder)
+        with _alone(gguf) as source:
+            _convert_parts(gguf, found, source, folder)
+
+
+def _readable(gguf: Path) -> AbstractContextManager[None]:
+    """InputError for what is raised where a file is damaged or of a kind that nobody knows."""
+    return told(f"cannot read {str(gguf)!r} as a GGUF model")
 
 
 @contextmanager
-def _readable(gguf: Path) -> Iterator[None]:
-    """InputError for what the readers raise where a file is damaged or of a kind they do not know."""
-    try:
-        yield
-    except (ValueError, KeyError, IndexError, NotImplementedError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = first_line(error)
-        raise InputError(f"cannot read {str(gguf)!r} as a GGUF model: {reason}") from error
+def _alone(gguf: Path) -> Iterator[dict[str, Any]]:
+    """What transformers is told to read: the file in a folder of its own, since it looks at what lies beside it.
+
+    A configuration there could name Python code, another tokenizer, or an adapter of another model.
+    """
+    with tempfile.TemporaryDirectory(prefix="innerloop-") as folder:
+        (Path(folder) / "model.gguf").symlink_to(gguf.resolve())
+        yield {
+            "pretrained_model_name_or_path": folder,
+            "gguf_file": "model.gguf",
+            "trust_remote_code": False,
+            "local_files_only": True,
+        }
 
 
-def _check_space(reader: GGUFReader, folder: Path) -> None:
-    needed = 4 * sum(int(tensor.n_elements) for tensor in reader.tensors)
+def _check_space(found: Header, folder: Path) -> None:
+    needed = 4 * found.weights
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
@@ -171,13 +159,13 @@ def _check_space(reader: GGUFReader, folder: Path) -> None:
         )
 
 
-def _convert_parts(gguf: Path, reader: GGUFReader, folder: Path) -> None:
+def _convert_parts(gguf: Path, found: Header, source: dict[str, Any], folder: Path) -> None:
     import torch
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     config = AutoConfig.from_pretrained(**source)
+    clean = skeleton(config, found.weights)
     # Newer transformers may keep the blocks packed; older ones always unpack them and have no such setting.
     packing = getattr(transformers, "GgufConfig", None)
     unpack = {} if packing is None else {"quantization_config": packing(dequantize=True)}
@@ -188,13 +176,9 @@ def _convert_parts(gguf: Path, reader: GGUFReader, folder: Path) -> None:
     if info["missing_keys"]:
         raise InputError(f"{str(gguf)!r} lacks weights of a {config.model_type} model: {min(info['missing_keys'])}, …")
     # The loaded model is marked as quantised and refuses to be saved; an empty one that takes its weights does not.
-    with torch.device("meta"):
-        clean = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     clean.load_state_dict(model.state_dict(), assign=True)
     clean.save_pretrained(folder)
-    _tokenizer(gguf, reader).save_pretrained(folder)
-    origin = {"gguf": gguf.name, "transformers": transformers.__version__, "format": CACHE_FORMAT}
-    (folder / _ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
+    _tokenizer(source, found).save_pretrained(folder)
 
 
 def tokenizer_of(gguf: Path) -> tuple[PreTrainedTokenizerBase, int | None]:
@@ -202,46 +186,42 @@ def tokenizer_of(gguf: Path) -> tuple[PreTrainedTokenizerBase, int | None]:
 
     Where the file has been converted, both come from there: reading them from the file itself takes seconds.
     """
-    from gguf import GGUFReader
-
     folder = _place(gguf)
     with _readable(gguf):
-        if _whole(folder):
+        if is_whole(folder):
             from transformers import AutoTokenizer
 
             context = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True), context
-        reader = GGUFReader(gguf)
-        with quiet_bars():
-            tokenizer = _tokenizer(gguf, reader)
-        field = next((field for name, field in reader.fields.items() if name.endswith(".context_length")), None)
-    return tokenizer, None if field is None else int(field.contents())
+            options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            return AutoTokenizer.from_pretrained(folder, **options), context
+        found = header(gguf)
+        with quiet_bars(), _alone(gguf) as source:
+            return _tokenizer(source, found), found.own("context_length")
 
 
-def _tokenizer(gguf: Path, reader: GGUFReader) -> PreTrainedTokenizerBase:
+def _tokenizer(source: dict[str, Any], found: Header) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
-    _split_digits(tokenizer, reader)
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    _split_digits(tokenizer, found.fields.get("tokenizer.ggml.model"), found.fields.get("tokenizer.ggml.pre"))
     return tokenizer
 
 
-def _split_digits(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader) -> None:
+def _split_digits(tokenizer: PreTrainedTokenizerBase, kind: Any, rule: Any) -> None:
     """Give a byte-level tokenizer the splitting rule that its GGUF file names and transformers leaves out."""
     from tokenizers import pre_tokenizers
 
-    kind, rule = (reader.get_field(f"tokenizer.ggml.{name}") for name in ("model", "pre"))
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if kind is None or kind.contents() != "gpt2" or rule is None or backend is None:
+    if kind != "gpt2" or rule is None or backend is None:
         return
     if not isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
         return  # transformers knows the rule and has put it in front
-    if rule.contents() in _SINGLE_DIGITS:
+    if rule in _SINGLE_DIGITS:
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-    elif rule.contents() not in _LIKE_GPT2:
-        logger.warning("the tokenizer's rule %r is read as GPT-2's: some texts may be split oddly", rule.contents())
+    elif rule not in _LIKE_GPT2:
+        logger.warning("the tokenizer's rule %r is read as GPT-2's: some texts may be split oddly", rule)
 
 
 @contextmanager

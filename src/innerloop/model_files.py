@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from innerloop import model_folder
 from innerloop.atomic import refuse_links
 from innerloop.errors import InputError, first_line
 from innerloop.gguf_cache import converted
@@ -87,6 +88,7 @@ def _folder(path: Path) -> Path:
     if any(path.glob("*.safetensors")):
         if not (path / "config.json").is_file():
             raise InputError(f"model folder {str(path)!r} has safetensors but no config.json; {ACCEPTED}")
+        model_folder.check(path)
         return path
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:
@@ -141,4 +143,5 @@ def _download(name: str, *, trust_remote_code: bool, weights: bool = True) -> Pa
             f"model {name!r} has no safetensors on the hub (pickled weights are not loaded because they can run code); "
             "choose a repository that has them, or download a .gguf file and name that"
         )
+    model_folder.check(folder, weighed=weights)
     return folder

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from innerloop.errors import InputError, first_line
+from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
+from innerloop.libraries import told
 from innerloop.model_files import resolve
+from innerloop.model_folder.weights import tensors
+from innerloop.model_size import skeleton
 from innerloop.speaker import Speaker, brought, max_context, speak
 
 if TYPE_CHECKING:
@@ -106,23 +109,21 @@ def load(  # the one place where a user says everything about a model
 def _read(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> tuple[Any, Any]:
     """Weights and tokenizer of a folder of safetensors, on the CPU."""
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     # The grouped product of a mixture's experts has no float64.
     experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}
-    try:
-        with quiet_bars():
+    weights = sum(tensor.weights for tensor in tensors(folder).values())
+    with told(f"model {name!r} cannot be loaded from {str(folder)!r}"), quiet_bars():
+        try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            skeleton(AutoConfig.from_pretrained(folder, **options), weights, trust_remote_code=trust_remote_code)
             read: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **experts, **options
             )
-    except MemoryError as error:
-        raise InputError(f"model {name!r} does not fit into memory; try dtype bfloat16") from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = first_line(error)
-        raise InputError(f"model {name!r} cannot be loaded from {str(folder)!r}: {reason}") from error
+        except MemoryError as error:
+            raise InputError(f"model {name!r} does not fit into memory; try dtype bfloat16") from error
     model, info = read
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise InputError(

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop import chat
+from innerloop import chat, templates
 from innerloop.errors import InputError, first_line
+from innerloop.libraries import told
 from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.schema import Mode, Question
 
@@ -62,8 +63,8 @@ class Speaker:
         """
         text = self.prompt_text(question, mode=mode)
         if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
-            return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
+            return self._raw(text)
+        ids = self._raw(text, special=True)
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids  # the text goes on
 
     def prompt_text(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> str:
@@ -83,18 +84,23 @@ class Speaker:
         return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
 
     def _template_text(self, question: str | Question, mode: Mode) -> str:
-        from jinja2 import TemplateError
-
         content = user_turn(question, self.instruction)
-        if self.tokenizer.chat_template is None:
+        template = template_of(self.tokenizer, self.name)
+        if template is None:
             return f"{content}\n"
-        switch: dict[str, Any] = {}
+        # As transformers' apply_chat_template has it, whose rendering nothing ends.
+        variables = {
+            **self.tokenizer.special_tokens_map,
+            "messages": [{"role": "user", "content": content}],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+        }
         if self.thinking_switch is not None and mode is not Mode.PLAIN:
-            switch[self.thinking_switch] = mode is Mode.THINKING
-        turns = [{"role": "user", "content": content}]
+            variables[self.thinking_switch] = mode is Mode.THINKING
         try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch))
-        except TemplateError as error:
+            return templates.render(template, variables)
+        except templates.TemplateFailedError as error:
             raise InputError(
                 f"the chat template of {self.name} fails on one user turn ({error}); give another chat_template"
             ) from error
@@ -104,8 +110,9 @@ class Speaker:
         """Whether the tokenizer puts a space in front of every text, as those of Llama 2 and Mistral 7B do."""
         return self._raw("a") != self._raw("\na")[len(self._raw("\n")) :]
 
-    def _raw(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    def _raw(self, text: str, *, special: bool = False) -> list[int]:
+        with told(f"the tokenizer of {self.name} fails on a text of {len(text):,} characters"):
+            return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text that continues another one: no special tokens and no leading space are added."""
@@ -159,7 +166,7 @@ def speak(
     max_context: int | None = None,
 ) -> Speaker:
     """A speaker around a tokenizer; ``None`` takes what its chat template and vocabulary say, or our defaults."""
-    template = tokenizer.get_chat_template() if tokenizer.chat_template is not None else None
+    template = template_of(tokenizer, name)
     start, end = chat.find_delimiters(template, tokenizer.get_added_vocab()) or chat.DELIMITERS[0]
     return Speaker(
         name=name,
@@ -171,6 +178,27 @@ def speak(
         max_context=max_context,
         thinking_switch=chat.find_switch(template),
     )
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
+    """The chat template that a tokenizer brings along, its default one where it has several; None where it has none.
+
+    InputError for several without a default and for one that is too long to be one.
+    """
+    if tokenizer.chat_template is None:
+        return None
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise InputError(f"the chat templates of {name}: {first_line(error, 300)}; give a chat_template") from error
+    if not isinstance(template, str):
+        raise InputError(f"the chat template of {name} is no text; give another chat_template")
+    if len(template) > templates.LONGEST_TEMPLATE:
+        raise InputError(
+            f"the chat template of {name} has {len(template):,} characters, and more than "
+            f"{templates.LONGEST_TEMPLATE:,} are not read; give another chat_template"
+        )
+    return template
 
 
 def load_speaker(
@@ -194,13 +222,9 @@ def load_speaker(
     else:
         from transformers import AutoTokenizer
 
-        try:
-            with quiet_bars():
-                options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-                tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = first_line(error)
-            raise InputError(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}: {reason}") from error
+        with told(f"the tokenizer of {name!r} cannot be loaded from {str(place)!r}"), quiet_bars():
+            options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
         context = _max_context(place)
         instruction = brought(place, "instruction") if instruction is None else instruction
     return speak(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,44 @@ def speaker() -> Speaker:
 def one(speaker: Speaker) -> LlamaCppEngine:
     """One stream at a time: repeats exactly."""
     return LlamaCppEngine(gguf_file("smollm2"), speaker, streams=1, threads=1)
+
+
+def tiny_gguf(path: Path, templates: dict[str, str]) -> Path:
+    """A Llama of one block with random weights and a token for each byte."""
+    import gguf
+    import numpy as np
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(512)
+    writer.add_embedding_length(32)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(16)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    spelling = [chr(byte) if 33 <= byte < 127 else chr(256 + byte) for byte in range(256)]
+    writer.add_token_list([*spelling, "<eos>"])
+    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(256)
+    for name, template in templates.items():
+        writer.add_string(f"tokenizer.{name}", template)
+    shapes = {"token_embd": (257, 32), "output": (257, 32), "blk.0.ffn_down": (32, 64)}
+    shapes |= {f"blk.0.{name}": (32, 32) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+    shapes |= {f"blk.0.{name}": (64, 32) for name in ("ffn_gate", "ffn_up")}
+    draw = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", draw.normal(size=shape).astype(np.float32))
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(32, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def requests(speaker: Speaker, count: int = 5) -> list[Request]:
@@ -114,6 +153,21 @@ class TestReal:
         begun = time.monotonic()
         coming.close()
         assert time.monotonic() - begun < 20, "4000 tokens take minutes"
+
+    def test_a_files_own_template_is_never_rendered(self, tmp_path: Path) -> None:
+        """In a process of its own: nothing ends a template that llama.cpp renders."""
+        loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+        file = tiny_gguf(tmp_path / "m.gguf", {"chat_template": loops, "chat_template.tool_use": loops})
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom innerloop.rollout.engine import Request, Sampling\n"
+            "from innerloop.rollout.llamacpp_engine import LlamaCppEngine\nfrom innerloop.speaker import speak\n"
+            "from innerloop.testing import byte_tokenizer\n"
+            "engine = LlamaCppEngine(Path(sys.argv[1]), speak(byte_tokenizer(), name='m'), threads=1)\n"
+            "(done,) = engine.generate([Request(id='a', prompt=(65, 66), seed=0)], Sampling(max_tokens=2))\n"
+            "print(done.status)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, timeout=60)
+        assert done.stdout.strip() in ("truncated", "complete"), done.stderr
 
     def test_the_manifest_knows_the_file(self, one: LlamaCppEngine) -> None:
         described = one.describe()

@@ -4,9 +4,19 @@ from collections.abc import Sequence
 
 import pytest
 
+from innerloop.finite import NotFiniteError
 from innerloop.prompts import user_turn
-from innerloop.rollout.engine import Completion, Request, Sampling
-from innerloop.rollout.sample import Planned, before_box, plan, row_seed, sample, to_trajectory, trajectory_id
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling
+from innerloop.rollout.sample import (
+    Planned,
+    _of_numbers,
+    before_box,
+    plan,
+    row_seed,
+    sample,
+    to_trajectory,
+    trajectory_id,
+)
 from innerloop.schema import Mode, Question, Source, Status, Trajectory
 from innerloop.testing import ScriptedEngine
 
@@ -131,3 +141,18 @@ def test_numbers_of_the_completion_are_kept() -> None:
 )
 def test_before_box_cuts_at_the_last_box(text: str, before: str) -> None:
     assert before_box(text) == before
+
+
+def test_a_model_without_numbers_is_told_from_a_prompt_without() -> None:
+    """`NotFiniteError` where no completion has a log-probability; an error of its own where others have."""
+    reason = f"m {NOT_NUMBERS}"
+    odd = [Completion(id=f"o{i}", token_ids=(), text="", status=Status.ERROR, reason=reason, seed=0) for i in range(40)]
+    long = Completion(id="l", token_ids=(), text="", status=Status.ERROR, reason="too long", seed=0)
+    good = Completion(id="g", token_ids=(1,), text="a", status=Status.COMPLETE, logprob=-1.0, seed=0)
+    assert list(_of_numbers([*odd[:5], long, good, *odd[5:]], "m")) == [long, *odd[:5], good, *odd[5:]]
+    assert list(_of_numbers([long], "m")) == [long]
+    for completions in (odd[:1], [long, *odd[:2]], odd):
+        coming = iter(completions)
+        with pytest.raises(NotFiniteError, match=r"model 'm' gives no finite numbers: \d+ completions"):
+            list(_of_numbers(coming, "m"))
+    assert len(list(coming)) == 40 - 16, "the rest is not asked for"

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from innerloop.finite import require_finite
 from innerloop.inner.layer_causal import Readout, check_readout, layer_gradients, readout
 from innerloop.inner.overlap import Frame, Overlap, frames, overlap, total
 from innerloop.inner.patch import Factors, Patch, difference, patched, select, touched
@@ -106,7 +107,9 @@ def align(
         plain = dataclasses.replace(ask, read=None)
         run = updated.reduced_run(loaded, range(start, stop))
         steps.append(_gradients(plain, run, frames(difference(after, here)), at=here))
-    return _assemble(updated, parts, steps if stepwise else None)
+    found = _assemble(updated, parts, steps if stepwise else None)
+    require_finite(loaded, found.gradient_norm.tolist(), f"the norm of a gradient at {updated.item.trajectory_id}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from innerloop.errors import InputError
+from innerloop.finite import require_finite
 from innerloop.inner.watch import Watch, layer_input, layer_output, output, watching
 from innerloop.models import LoadedModel
 
@@ -146,6 +147,8 @@ def _with_structure(loaded: LoadedModel, layers: tuple[Layer, ...]) -> tuple[Lay
     ids = (torch.arange(1, _TRIAL + 1, device=loaded.device) * 7 % vocabulary)[None]
     with watching(loaded.model, watches) as seen:
         loaded.model(input_ids=ids, use_cache=False)
+    last = seen[layer_output(layers[-1].name)]
+    require_finite(loaded, [float(last.abs().max())], "the output of its last layer")
     parallel = _parallel(loaded, layers[0], ids, seen)
     return tuple(
         Layer(name=layer.name, outputs=layer.outputs, mlp=layer.mlp, adds=_adds(layer, seen), parallel=parallel)

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop.finite import require_finite
 from innerloop.inner.attention import UnsupportedAttentionError
 from innerloop.inner.cached import cached_losses
 from innerloop.inner.plain import plain_losses
@@ -78,12 +79,14 @@ def probe(
 
     ``every`` names the positions (see `innerloop.inner.positions`). ``memory`` bounds what the ``shared`` method uses
     beside the weights, in bytes; by default four fifths of what is free. ``on_progress`` is called with the number of
-    positions just measured. Raises `InputError` for an answer without tokens and for a context that is too long.
+    positions just measured. Raises `InputError` for an answer without tokens and for a context that is too long, and
+    `NotFiniteError` for a model whose losses are no numbers.
     """
     tasks = [task_of(loaded, item, every) for item in items]
     if not tasks:
         return
     for item, task, losses in zip(items, tasks, _losses(loaded, tasks, method, memory, on_progress), strict=True):
+        require_finite(loaded, losses.flatten().tolist(), f"a loss along {item.trajectory_id}")
         yield _curve(loaded, item, task, losses.numpy())
 
 
@@ -217,6 +220,8 @@ def _compare(loaded: LoadedModel, method: _Fast, task: Task) -> str | None:
         suffix=task.suffix,
         answers=task.answers[:1],
     )
+    plain = plain_losses(loaded, few)
+    require_finite(loaded, plain.flatten().tolist(), "the loss of an answer")
     try:
         if method == "shared":
             found = next(shared_losses(loaded, [few], budget_for(loaded, [few], None)))
@@ -226,7 +231,7 @@ def _compare(loaded: LoadedModel, method: _Fast, task: Task) -> str | None:
         # A foreign architecture may fail in any of these ways; every one means "not this method".
         logger.debug("%s with the %s method", loaded.name, method, exc_info=True)
         return f"{type(loaded.model).__name__} cannot run with the {method} method ({type(error).__name__})"
-    difference = float((found - plain_losses(loaded, few)).abs().max())
+    difference = float((found - plain).abs().max())
     allowed = _AGREEMENT.get(loaded.dtype, _HALF_AGREEMENT)
     if math.isnan(difference) or difference > allowed:
         return f"the {method} method is {difference:.1g} nats off on {type(loaded.model).__name__}"

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop.finite import require_finite
 from innerloop.inner.anatomy import Anatomy, anatomy, squared_weight_norm
 from innerloop.inner.full import FullRun
 from innerloop.inner.gauges.attention import AttentionGauge
@@ -274,6 +275,9 @@ def _walk(
 ) -> _Part:
     """The full run, then the walk through the reduced run, of a few positions at once."""
     seen, with_trajectory = full.at(positions)
+    base = full.without_trajectory(positions, placement)
+    for found, of in ((with_trajectory, "with"), (base, "without")):
+        require_finite(loaded, found.flatten().tolist(), f"log p of the answer {of} the trajectory")
     run = reduced(loaded, task, positions, placement)
     fit = Fit(branch=run.rows, rows=run.rows if scope == "answer" else None)
     with gauge.walking(loaded.model, seen, fit):
@@ -281,7 +285,7 @@ def _walk(
     return _Part(
         patch=patch_of(fit),
         full=with_trajectory.cpu(),
-        base=full.without_trajectory(positions, placement).cpu(),
+        base=base.cpu(),
         found=found.cpu(),
         rank=fit.rank().cpu(),
         condition=fit.condition().cpu(),

@@ -15,6 +15,7 @@ first step, and need not be kept; without a reference log π₀ is 0; and a step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch.utils.data import Sampler
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from innerloop.outer.guard import Guarded
+from innerloop.outer.guard import DivergedError, Guarded
 from innerloop.outer.pairs import PairRow
 from innerloop.outer.reference import digest, keep, kept
 from innerloop.progress import progress
@@ -83,6 +84,12 @@ class PairDPOTrainer(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL's import
                 chosen, rejected = self.compute_ref_log_probs(self.model, batch)
                 right += chosen.tolist()
                 wrong += rejected.tolist()
+                if not all(map(math.isfinite, right[first:] + wrong[first:])):
+                    names = ", ".join(dict.fromkeys(row["question_id"] for row in rows[:3]))
+                    raise DivergedError(
+                        f"the reference gives log-probabilities that are no numbers, on the questions {names}; "
+                        "use --dtype float32 or another model, or look at these rows"
+                    )
                 shown.advance(len(rows))
         return right, wrong
 

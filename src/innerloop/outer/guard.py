@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,21 @@ if TYPE_CHECKING:
 
 class DivergedError(ArithmeticError):
     """A loss or the gradient of a step is no number any more. No step was made with it."""
+
+
+@contextmanager
+def naming(model: str) -> Iterator[None]:
+    """`DivergedError` and whatever a sampler says of logits that are no numbers, with the model's name."""
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(f"model {model!r}: {error}") from error
+    except RuntimeError as error:
+        if "probability tensor contains" not in str(error):  # as torch's multinomial has it
+            raise
+        raise DivergedError(
+            f"model {model!r} gives logits that are no numbers; use --dtype float32 or another model"
+        ) from error
 
 
 class Guarded:
@@ -36,9 +53,12 @@ class Guarded:
 
     def _require(self, value: float, what: str) -> None:
         if not math.isfinite(value):
+            remedy = "the last checkpoint is kept: lower --learning-rate, use --dtype float32, or look at these rows"
+            if self.state.global_step == 0:  # nothing has changed the model yet
+                remedy = "no step was made: use --dtype float32 or another model, or look at these rows"
             raise DivergedError(
                 f"the {what} of step {self.state.global_step + 1} is {value:g} on the questions {_some(self._names)}; "
-                "the last checkpoint is kept: lower --learning-rate, use --dtype float32, or look at these rows"
+                f"{remedy}"
             )
 
 

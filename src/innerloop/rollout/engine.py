@@ -15,6 +15,7 @@ from typing import Protocol
 from innerloop.errors import InputError
 from innerloop.schema import Status
 
+NOT_NUMBERS = "gives logits that are not numbers"  # ends the reason of a completion that failed so
 MAX_SEED = 2**63 - 1  # fits the int64 column and every generator's seed
 
 

@@ -17,6 +17,7 @@ probability n² / 2³².
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError, first_line
-from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling, fold_seed
 from innerloop.schema import Status
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _STREAMS = 16  # more gain little on a CPU
 _PAD = 256  # llama.cpp rounds contexts up to this
 _SAID = 300  # characters of a message that are worth a line
 _BATCH = 2048  # prompt tokens read at once, over all streams
+# llama.cpp renders a file's template when it loads the file, to see what it can do; nothing would end that.
+_NO_TEMPLATE = "{{ messages[0].content }}"
 _FAILED = (RuntimeError, ValueError, MemoryError, OSError)  # what the binding raises for what it is fed
 
 
@@ -152,6 +155,7 @@ class LlamaCppEngine:
         settings.n_batch = _BATCH
         settings.cache_ram_mib = 0  # no copies of finished prompts
         settings.verbosity = 0
+        settings.chat_template = _NO_TEMPLATE
         settings.ui = settings.endpoint_slots = settings.warmup = False
         if self._threads is not None:
             settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = self._threads
@@ -215,6 +219,8 @@ class LlamaCppEngine:
         if not ended:
             full = room < sampling.max_tokens
             reason = f"the context of {context} tokens is full" if full else _LIMIT.format(limit)
+        if not math.isfinite(heard.logprob):
+            return _error(request, f"{self.name} {NOT_NUMBERS}")
         whole = len(heard.token_ids) == heard.count
         ids = tuple(heard.token_ids) if whole else ()
         return Completion(
@@ -251,7 +257,8 @@ class _Heard:
             self.finish = choice["finish_reason"] or self.finish
             for entry in (choice["logprobs"] or {}).get("content", ()):
                 self.token_ids.append(entry["id"])
-                self.logprob += entry["logprob"]
+                said = entry["logprob"]  # none where it is no number, which JSON cannot say
+                self.logprob += said if isinstance(said, (int, float)) else math.nan
 
 
 _LIMIT = "the limit of {} tokens came before the end"
@@ -282,16 +289,16 @@ def _error(request: Request, reason: str) -> Completion:
 
 def _shape(gguf: Path) -> _Shape:
     """From the header alone. Keys and values are kept in 16 bits."""
-    from innerloop.gguf_cache import header
+    from innerloop.gguf_header import header
 
-    facts = header(gguf)
-    architecture = str(facts.get("general.architecture", ""))
+    found = header(gguf)
 
     def number(name: str, default: int) -> int:
-        value = facts.get(f"{architecture}.{name}", default)
-        return max(value) if isinstance(value, list) else int(value)
+        value = found.own(name)
+        value = default if value is None else value
+        return max(value) if isinstance(value, tuple) else int(value)
 
     heads = number("attention.head_count", 0)
     width = number("attention.key_length", number("embedding_length", 0) // heads if heads else 0)
     cached = number("block_count", 0) * number("attention.head_count_kv", heads) * width * 2 * 2
-    return _Shape(architecture=architecture, parameters=facts["weights"], cache_bytes=cached)
+    return _Shape(architecture=found.architecture, parameters=found.weights, cache_bytes=cached)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from innerloop.boxed import boxes
-from innerloop.rollout.engine import MAX_SEED, Completion, Engine, Request, Sampling
+from innerloop.finite import not_finite
+from innerloop.rollout.engine import MAX_SEED, NOT_NUMBERS, Completion, Engine, Request, Sampling
 from innerloop.schema import Mode, Question, Source, Status, Trajectory
 
+_WAITING = 16  # completions without numbers before it is the model
 _ID_NAMES = {Mode.PLAIN: "sample", Mode.THINKING: "thinking", Mode.NO_THINKING: "no-thinking"}
 _OPENING = re.compile(r"\\boxed\s*\{(?!\s*\})")  # not the empty box of an instruction that is repeated
 
@@ -102,8 +104,30 @@ def sample(engine: Engine, model: Speaker, planned: Sequence[Planned], sampling:
     """The planned trajectories, each as soon as the engine has it, in any order."""
     by_id = {row.request.id: row for row in planned}
     assert len(by_id) == len(planned), "a plan holds every id once"
-    for completion in engine.generate([row.request for row in planned], sampling):
+    for completion in _of_numbers(engine.generate([row.request for row in planned], sampling), engine.name):
         yield to_trajectory(completion, by_id[completion.id], model, engine.name)
+
+
+def _of_numbers(completions: Iterable[Completion], model: str) -> Iterator[Completion]:
+    """The completions; those without numbers wait for one with some, and `NotFiniteError` says that there is none.
+
+    A single prompt may make a model overflow. Where the first ones all do, it is the model.
+    """
+    waiting: list[Completion] = []
+    known = False
+    for completion in completions:
+        known = known or completion.logprob is not None
+        if known:
+            yield from waiting
+            waiting.clear()
+        if known or not (completion.reason or "").endswith(NOT_NUMBERS):
+            yield completion
+            continue
+        waiting.append(completion)
+        if len(waiting) == _WAITING:
+            break
+    if waiting:
+        raise not_finite(model, f"{len(waiting)} completions came to no log-probability")
 
 
 def to_trajectory(completion: Completion, planned: Planned, model: Speaker, engine: str) -> Trajectory:

@@ -19,6 +19,7 @@ log-probability would be of another distribution than the one sampled.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from innerloop.memory import cache_bytes, context_bytes, free_memory
 from innerloop.models import LoadedModel
 from innerloop.rollout.batch import Batch, cache_name, can_join, can_pad
 from innerloop.rollout.draw import draw
-from innerloop.rollout.engine import Completion, Request, Sampling
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling
 from innerloop.schema import Status
 
 log = logging.getLogger("innerloop.rollout")
@@ -228,8 +229,8 @@ class TransformersEngine:
         total = logits.logsumexp(dim=-1)
         logprobs = (logits.gather(-1, chosen[:, None]).squeeze(-1) - total).tolist()
         for row, token, logprob in zip(rows, chosen.tolist(), logprobs, strict=True):
-            if logprob != logprob:
-                row.status, row.reason = Status.ERROR, f"{self.name} gives logits that are not numbers"
+            if not math.isfinite(logprob):
+                row.status, row.reason = Status.ERROR, f"{self.name} {NOT_NUMBERS}"
                 continue
             row.tokens.append(token)
             row.logprob += logprob

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError, first_line
-from innerloop.rollout.engine import Completion, Request, Sampling, fold_seed
+from innerloop.rollout.engine import NOT_NUMBERS, Completion, Request, Sampling, fold_seed
 from innerloop.schema import Status
 
 if TYPE_CHECKING:
@@ -324,8 +325,8 @@ class VllmEngine:
             status, reason = Status.ERROR, f"vLLM ended it: {output.finish_reason}"
         ended = bool(ids) and status is Status.COMPLETE and ids[-1] in self._stops
         total = output.cumulative_logprob
-        if total is not None and total != total:
-            status, reason, total = Status.ERROR, f"{self.name} gives logits that are not numbers", None
+        if total is not None and not math.isfinite(total):
+            status, reason, total = Status.ERROR, f"{self.name} {NOT_NUMBERS}", None
         return Completion(
             id=request.id,
             token_ids=ids,

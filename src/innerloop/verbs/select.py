@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,9 +220,10 @@ def _held(settings: SelectSettings, run: Run) -> Iterable[Curve]:
 
 
 def _is_of(curve: Curve, texts: Mapping[str, str]) -> bool:
-    """Whether a curve runs from the start to the end of this very text."""
+    """Whether a curve runs from the start to the end of this very text, in numbers."""
     read = "".join(piece for piece in curve.token if piece is not None)
-    return curve.position[0] == 0 and texts.get(curve.trajectory_id) == read
+    whole = curve.position[0] == 0 and texts.get(curve.trajectory_id) == read
+    return whole and all(map(math.isfinite, curve.loss))
 
 
 def _gain(curve: Curve) -> float:

@@ -44,6 +44,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
+from innerloop.finite import require_finite
 from innerloop.inner.patch import Factors, Patch, low_rank
 from innerloop.inner.reduced import Placement, Reduced, answer_log_probs, logits, reduced
 from innerloop.inner.solve import row_space
@@ -101,6 +102,7 @@ def paper(
     with torch.inference_mode():
         with _recording(model, layers) as full_states:
             full = _full(loaded, task, position)
+        require_finite(loaded, full.flatten().tolist(), "log p of the answer with the trajectory")
         targets = {
             name: _Target.of(state, len(task.prompt), run.branch, reading) for name, state in full_states.items()
         }

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from innerloop.finite import require_finite
 from innerloop.inner.landscape.directions import Directions
 from innerloop.inner.landscape.perturbed import Perturbed, Point, reads_elsewhere
 from innerloop.inner.landscape.scoring import Row, losses
@@ -59,6 +60,9 @@ def grid_losses(
             with perturbed.at(chosen):
                 found[start : start + len(chosen)] = losses(loaded, rows, len(chosen)).cpu().numpy()
             on_progress(len(chosen))
+    for row, losses_of_row in zip(rows, found.T, strict=True):  # far from θ there may be none; at θ there has to be
+        if not np.isfinite(losses_of_row).any():
+            require_finite(loaded, losses_of_row, f"every loss of question {row.question_id!r}")
     return found
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop.errors import InputError
+from innerloop.finite import require_finite
 from innerloop.inner.landscape.hessian import Product, hutchinson, lanczos
 from innerloop.inner.landscape.scoring import Row, losses
 from innerloop.inner.landscape.weights import landscape_weights
@@ -85,7 +86,9 @@ def hessian_products(loaded: LoadedModel, row: Row, weights: Sequence[nn.Paramet
         if experts not in (None, "eager"):  # the grouped product has no second derivative
             loaded.model.set_experts_implementation("eager")
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            slopes = torch.autograd.grad(losses(loaded, [row])[0, 0], weights, create_graph=True, allow_unused=True)
+            loss = losses(loaded, [row])[0, 0]
+            require_finite(loaded, [float(loss)], f"the loss of question {row.question_id!r}")
+            slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
         used = [(slope, place) for place, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
 
         def product(vector: list[Tensor]) -> list[Tensor]:

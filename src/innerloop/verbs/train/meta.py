@@ -204,6 +204,7 @@ def _sampler(settings: MetaSettings, records: Sequence[Record]) -> TaskSampler:
 
 def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Sequence[Record]) -> None:
     from innerloop.outer.callbacks import Clock, Watch
+    from innerloop.outer.guard import naming
     from innerloop.outer.meta import checkpoint
     from innerloop.outer.meta.language import LanguageLoss
     from innerloop.outer.meta.train import MetaTraining, meta_train
@@ -236,7 +237,8 @@ def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Seque
 
         if resume is None:
             watch.look(0)
-        result = meta_train(model, loss, tasks, plan, resume=resume, on_step=on_step)
+        with naming(settings.model):
+            result = meta_train(model, loss, tasks, plan, resume=resume, on_step=on_step)
         watch.look(result.steps, last=True)
     run.note("stopped", result.stopped)
     save_model(settings, run, model, loaded)

@@ -25,6 +25,7 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
     """Train from the last whole checkpoint to the end, and save the model (with LoRA merged, and apart)."""
     from innerloop.outer.callbacks import Clock, Deadline, Record, Watch, Whole
     from innerloop.outer.checkpoints import last_whole
+    from innerloop.outer.guard import naming
     from innerloop.outer.processes import main_first
 
     folder = run.path / "checkpoints"
@@ -43,10 +44,11 @@ def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: 
         watch = Watch(watcher(settings, loaded), settings.watch_every, looked, clock)
         # The deadline before the looks, which want to know of the end.
         callbacks = [Record(records.add, clock), Whole(clock, records.flush), deadline, watch]
-        trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
+        with naming(settings.model):
+            trainer = make(_arguments(settings, folder, steps), lora_config(settings), callbacks)
         reporting.begin(trainer)
         _quieten(trainer)
-        with quiet_bars():
+        with quiet_bars(), naming(settings.model):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     note_end(run, deadline.reached)
     save_model(settings, run, trainer.accelerator.unwrap_model(trainer.model), loaded, _whole_weights(trainer))
