@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -86,6 +87,7 @@ def create(family: str, parameters: Mapping[str, str]) -> Any:
     kinds = typing.get_type_hints(configuration)
     values = {name: _convert(text, kinds[name], f"gym:{family}: {name}") for name, text in parameters.items()}
     _check_range(family, values)
+    _check_files(family, values)
     if "seed" in values:
         values["seed"] *= STRIDE
     try:
@@ -104,6 +106,15 @@ def _check_range(family: str, values: Mapping[str, Any]) -> None:
         raise InputError(f"gym:{family}: seed is {seed}: give a number from 0 up")
     if family in _NARROW and seed * STRIDE + size > 2**32:
         raise InputError(f"gym:{family}: seed is {seed}: this family takes seeds up to {2**32 // STRIDE - 1:,}")
+
+
+def _check_files(family: str, values: Mapping[str, Any]) -> None:
+    """``InputError`` for a file that is not reasoning-gym's own: parameters come with question files too."""
+    for name, value in values.items():
+        if name.endswith("_file") and not re.fullmatch(r"\w[\w.-]*", str(value)):
+            raise InputError(
+                f"gym:{family}: {name} is '{value}': give the name of a data file that reasoning-gym ships"
+            )
 
 
 def _convert(text: str, kind: Any, where: str) -> Any:

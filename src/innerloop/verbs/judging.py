@@ -58,13 +58,18 @@ class VerdictSettings:
 
 
 def sandbox_for(run: Run, questions: Iterable[Question], verifier: Verifier) -> str | None:
-    """What the model's code runs in, noted in the manifest; None where there is no code to run."""
-    if all(question.verifier != "code" for question in questions):
+    """What the model's code runs in, noted in the manifest; None where nothing needs a sandbox to be judged."""
+    from innerloop.evaluate.verify import gym
+
+    names = {question.verifier or "" for question in questions}
+    scored = sorted(name for name in names if name.startswith(gym.PREFIX) and gym.evaluates(name))
+    if "code" not in names and not scored:
         return None
     choice = verifier.sandbox()
     run.note("sandbox", choice.describe())
     if choice.kind is None:
-        log.warning("code is not judged: %s", choice.describe())
+        what = ", ".join((*(("code",) if "code" in names else ()), *scored))
+        log.warning("%s is not judged: %s", what, choice.describe())
     return choice.describe()
 
 

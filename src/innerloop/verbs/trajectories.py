@@ -134,10 +134,10 @@ def right_ones(trajectories: Sequence[Trajectory], questions: Iterable[Question]
 
 def unjudged(trajectory: Trajectory) -> bool:
     """Whether there is no verdict yet, or none for a reason that says nothing about the answer."""
-    from innerloop.evaluate.verify.job import CLOSED, NOT_RUN, SANDBOX, WORKER
+    from innerloop.evaluate.verify.job import CLOSED, NOT_RUN, NOT_SCORED, SANDBOX, WORKER
 
     if trajectory.outcome is Outcome.UNDECIDED:
-        return (trajectory.outcome_reason or "").startswith((NOT_RUN, WORKER, CLOSED, SANDBOX))
+        return (trajectory.outcome_reason or "").startswith((NOT_RUN, NOT_SCORED, WORKER, CLOSED, SANDBOX))
     return trajectory.outcome is None
 
 

@@ -2,35 +2,47 @@
 
 Runs in a worker process: some scorers hang, some raise. The question's ``metadata`` holds the entry that the scorer
 wants; without it an entry is made from question and answer, which is enough for the families that compare with the
-answer only, and the item is undecided where the scorer asks for more. Three things are not left to the scorers:
+answer only, and the item is undecided where the scorer asks for more.
 
-- ``game_of_life_halting`` scores any answer 1: there the text is compared.
-- Those listed in ``_EXPRESSIONS`` and ``_LISTS`` hand the answer to Python's ``eval`` (or sympy's ``parse_expr``, which
-  is the same). A model's answer is untrusted, so only plain formulas, and lists without calls, get that far.
-- Answers come in LaTeX, scorers want plain text: the answer is tried as written, as plain text, and without the commas
-  of a number; the best score counts.
+The answer is a model's, the entry may be a stranger's file, and some scorers evaluate text of either as Python. So:
+
+- The families in ``EVALUATING`` are scored inside a sandbox only, and undecided where there is none. Their scorers get
+  formulas and values that ``formula`` has read and written anew; what is none never reaches them. Code in an answer
+  thus neither runs nor gets near the scorer that decides on it.
+- The families in ``_EXACT`` evaluate text for partial credit only, or to compute again what the entry holds. Their
+  scorers are never called: answer and entry are compared here.
+- A version of reasoning-gym whose scorers nobody has read yet is not trusted outside of a sandbox at all.
+
+``game_of_life_halting`` scores any answer 1: there the text is compared. Answers come in LaTeX, scorers want plain
+text: the answer is tried as written, as plain text, without the commas of a number, and with other signs of
+multiplication; the best score counts. A scorer that raises on all of these, but takes the reference, has met a wrong
+answer.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib import metadata
 from typing import Any
 
+from innerloop.evaluate.verify import formula
 from innerloop.evaluate.verify.job import Job, Reply
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.questions import gym_entry
 from innerloop.schema import Outcome, Question, Verdict
 
 PREFIX = "gym:"
+SCORERS_READ = frozenset({"0.1.25"})  # of reasoning-gym
 
 _BROKEN = frozenset({"game_of_life_halting"})
-_EXPRESSIONS = frozenset(
+_FORMULAS = frozenset(
     {"countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24", "simple_integration"}
 )
-_LISTS = frozenset({"binary_matrix", "n_queens", "spiral_matrix", "string_insertion"})
-_FUNCTION = re.compile(r"a?(?:sin|cos|tan|sec|csc|cot)|a?(?:sin|cos|tan)h|exp|log|ln|sqrt|Abs|pi")
-_FORMULA = re.compile(r"[\w\s+\-*/^().,!=]*", re.ASCII)
+EVALUATING = _FORMULAS | {"number_sorting"}
+_SIGNS = re.compile("[×·*]")
 
 
 def judge(question: Question, answer: str) -> Verdict | Job:
@@ -44,11 +56,25 @@ def judge(question: Question, answer: str) -> Verdict | Job:
     payload = {
         "family": family,
         "answer": answer,
-        "metadata": question.metadata,
+        "entry": question.metadata,
         "question": question.question,
         "reference": question.answer,
     }
-    return Job(module=__name__, answer=answer, payload=payload)
+    return Job(module=__name__, answer=answer, payload=payload, inside=evaluates(question.verifier or ""))
+
+
+def evaluates(verifier: str) -> bool:
+    """Whether ``gym:FAMILY`` may be scored inside a sandbox only."""
+    family = verifier.removeprefix(PREFIX)
+    return family in EVALUATING or (family not in _EXACT and _version() not in SCORERS_READ)
+
+
+@lru_cache
+def _version() -> str:
+    try:
+        return metadata.version("reasoning-gym")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def prepare() -> None:
@@ -57,22 +83,27 @@ def prepare() -> None:
 
 
 def run(payload: dict[str, Any]) -> Reply:
-    """In the worker: the score. Raises whatever the scorer raises."""
-    record = gym_entry.from_json(payload["metadata"] or "")
+    """In the worker: the score. Raises what the scorer raises on the reference too."""
     family = payload["family"]
-    if record is not None and record.get("family") == family:
-        dataset = _dataset(family, tuple(sorted(record.get("parameters", {}).items())))
-        entry = record["entry"]
-    else:
-        entry = {"question": payload["question"], "answer": payload["reference"], "metadata": _Absent()}
-        dataset = _dataset(family, ())
-    variants = [variant for variant in _variants(payload["answer"]) if harmless(family, variant)]
-    if not variants:
-        return Reply(outcome="wrong", reason="not the plain formula or list that the family asks for; not evaluated")
-    score = max(_score(dataset, variant, entry) for variant in variants)
-    if score < 1 and getattr(entry["metadata"], "wanted", False):
+    score, entry = _scorer(payload)
+    readings = _readings(family, payload["answer"])
+    if not readings:
+        return Reply(outcome="wrong", reason="not the plain formula that the family asks for; not evaluated")
+    best, error = 0.0, None
+    for reading in readings:
+        try:
+            best = max(best, score(reading, entry))
+        except MemoryError:
+            raise
+        except Exception as raised:  # noqa: BLE001  # scorers raise anything
+            error = raised
+    if best >= 1:
+        return Reply(outcome="right")
+    if getattr(entry["metadata"], "wanted", False):
         return Reply(outcome="undecided", reason=f"the scorer of {family} needs the question's metadata; there is none")
-    return Reply(outcome="right" if score >= 1 else "wrong")
+    if error is not None and not any(score(reading, entry) >= 1 for reading in _readings(family, payload["reference"])):
+        raise error
+    return Reply(outcome="wrong")
 
 
 class _Absent(dict[str, Any]):
@@ -87,6 +118,21 @@ class _Absent(dict[str, Any]):
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002  # as in dict
         self.wanted = True
         return default
+
+
+def _scorer(payload: Mapping[str, Any]) -> tuple[Callable[[str, dict[str, Any]], float], dict[str, Any]]:
+    """What scores an answer, and the entry that it wants."""
+    family = payload["family"]
+    record = gym_entry.from_json(payload["entry"] or "")
+    if record is not None and record.get("family") == family:
+        parameters, entry = tuple(sorted(record.get("parameters", {}).items())), record["entry"]
+    else:
+        parameters = ()
+        entry = {"question": payload["question"], "answer": payload["reference"], "metadata": _Absent()}
+    if (same := _EXACT.get(family)) is not None:
+        return lambda answer, entry: float(same(answer, entry)), entry
+    dataset = _dataset(family, parameters)
+    return lambda answer, entry: _score(dataset, answer, entry), _disarmed(family, entry)
 
 
 def _score(dataset: Any, answer: str, entry: dict[str, Any]) -> float:
@@ -105,17 +151,47 @@ def _dataset(family: str, parameters: tuple[tuple[str, str], ...]) -> Any:
     return create(family, dict(parameters))
 
 
-def _variants(answer: str) -> list[str]:
+def _readings(family: str, answer: str) -> list[str]:
+    """What an answer may mean, written as the family's scorer wants it."""
     simple = plain(answer.replace("\\\\", "\n"))
-    without_commas = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", simple)
-    return list(dict.fromkeys((answer, simple, without_commas)))
+    variants = [answer, simple, re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", simple)]
+    if family in _FORMULAS:
+        return list(dict.fromkeys(filter(None, map(formula.read, variants))))
+    variants += [_SIGNS.sub(sign, variants[-1]) for sign in "×*"]
+    return list(dict.fromkeys(variants))
 
 
-def harmless(family: str, answer: str) -> bool:
-    """Whether the family's scorer may have the answer, where it would evaluate it as Python."""
-    if family in _EXPRESSIONS:
-        names = re.findall(r"[A-Za-z_]\w*", answer)
-        attribute = re.search(r"\.\s*[A-Za-z_]", answer)
-        known = all(_FUNCTION.fullmatch(name) or re.fullmatch("[A-Za-z]", name) for name in names)
-        return _FORMULA.fullmatch(answer) is not None and attribute is None and known
-    return family not in _LISTS or "(" not in answer
+def _disarmed(family: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry with what the scorer would evaluate read and written anew; ``ValueError`` where it cannot be read."""
+    details = entry["metadata"]
+    if family == "number_sorting":
+        return entry | {"answer": json.dumps(formula.literal(entry["answer"]))}  # JSON is not evaluated
+    if family == "polynomial_multiplication":
+        return entry | {"answer": _formula(entry["answer"])}
+    if family in _FORMULAS and "integrand" in details:
+        integrand, variable = _formula(details["integrand"]), details["variable"]
+        if not (isinstance(variable, str) and len(variable) == 1 and variable.isalpha()):
+            raise ValueError("the variable of the question is no letter")
+        return entry | {"metadata": {**details, "integrand": integrand, "variable": variable}}
+    return entry
+
+
+def _formula(text: str) -> str:
+    found = formula.read(text)
+    if found is None:
+        raise ValueError("the question holds no plain formula where its family has one; not evaluated")
+    return found
+
+
+def _in_list(answer: str, entry: dict[str, Any]) -> bool:
+    boards = entry["metadata"]["valid_answers"]
+    return isinstance(boards, list | tuple) and answer in boards
+
+
+_EXACT: Mapping[str, Callable[[str, dict[str, Any]], bool]] = {
+    "binary_matrix": lambda answer, entry: answer == entry["answer"],
+    "bitwise_arithmetic": lambda answer, entry: int(answer, 0) == int(entry["answer"], 0),
+    "n_queens": _in_list,
+    "spiral_matrix": lambda answer, entry: answer.strip() == entry["answer"].strip(),
+    "string_insertion": lambda answer, entry: answer == entry["answer"],
+}

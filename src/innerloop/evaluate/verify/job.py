@@ -9,8 +9,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 # How reasons begin that say nothing about the answer: no sandbox was there, a worker died, it was interrupted. What was
 # left undecided for one of them is judged again at the next opportunity.
-NOT_RUN, WORKER, CLOSED, SANDBOX = (
+NOT_RUN, NOT_SCORED, WORKER, CLOSED, SANDBOX = (
     "code was not run",
+    "the scorer was not run",
     "the worker process",
     "the verifier is closed",
     "the sandbox failed",
@@ -21,12 +22,14 @@ NOT_RUN, WORKER, CLOSED, SANDBOX = (
 class Job:
     """Work for a worker process: it calls ``module``'s ``prepare()`` and ``run(payload)``, which returns a ``Reply``.
 
-    ``answer`` is the final answer as it was written.
+    ``answer`` is the final answer as it was written. ``inside``: only a worker inside a sandbox may do it, because what
+    ``run`` calls can evaluate text.
     """
 
     module: str
     answer: str
     payload: dict[str, Any]
+    inside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,8 @@ class Verifier:
 
     Code runs in a sandbox under ``code_limits``: bubblewrap's, or, where that cannot be used and ``weaker_sandbox``
     allows it, one of resource limits, namespaces as far as they are granted and an audit hook; otherwise code is
-    undecided, with the reason. ``sandbox()`` says which it is.
+    undecided, with the reason. ``sandbox()`` says which it is. The workers live in the same sandbox where there is one,
+    each for many items; without one, what a scorer of reasoning-gym would evaluate is undecided too.
 
     Replies are kept by content while the verifier lives, and in the file ``cache_file`` where one is named.
     """
@@ -72,8 +73,8 @@ class Verifier:
             if value <= 0:
                 raise ValueError(f"{name} is {value}: it must be above 0")
         self.delimiters = tuple(delimiters)
-        self._pool = Pool(workers, time_limit, memory_limit)
         self._programs = code.Programs(workers, code_limits or Limits(), weaker=weaker_sandbox)
+        self._pool = Pool(workers, time_limit, memory_limit, self.sandbox)
         self._cache = cache.Cache(cache_file)
 
     def __enter__(self) -> Self:
@@ -139,7 +140,7 @@ class Verifier:
             return code.judge(question, shown, complete=complete)
         judge: Judge | None = gym.judge if name.startswith(gym.PREFIX) else JUDGES.get(name)
         if judge is None:
-            reason = f"no verifier '{name}' here (there are {', '.join(NAMES)})"
+            reason = f"no verifier '{name[:40]}' here (there are {', '.join(NAMES)})"
             return Verdict(outcome=Outcome.UNDECIDED, reason=reason)
         answer = literal.final(extract.visible(attempt.text, self.delimiters)) if judge is literal.judge else None
         answer = answer or extract.extract_answer(attempt.text, complete=complete, delimiters=self.delimiters)

@@ -1,7 +1,8 @@
 """The worker process: one job per line on standard input, two answers per job on the pipe that was standard output.
 
 The first answer, ``{"ready": true}``, says that the imports are done, so that they do not count against the item's
-time; the second is the reply. Started by ``pool`` as ``python -c …``, never imported by the program itself.
+time; the second is the reply. A line before all others, ``{"up": true}``, says that the process itself started.
+Started by ``pool`` as ``python -c …``, in a sandbox where there is one, and never imported by the program itself.
 """
 
 from __future__ import annotations
@@ -12,32 +13,41 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from innerloop.evaluate.verify.job import Reply
 
+_PRINTED = 16 << 20  # bytes that a job may print
 
-def main(time_limit: float, memory_limit: int) -> None:
-    """Serves until standard input ends."""
+
+def main(time_limit: float, memory_limit: int, guard: Callable[[], None] | None = None) -> None:
+    """Serves until standard input ends; ``guard`` is called once, before the first job that has to be inside."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get among the replies
-    _limit_memory(memory_limit)
+    _limit("RLIMIT_AS", memory_limit << 20)
+    _limit("RLIMIT_FSIZE", _PRINTED)
+    _send(replies, {"up": True})
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        _serve(job["module"], job["payload"], replies, time_limit)
+        _forget_prints()
+        _serve(job, replies, time_limit, guard)
+        guard = None if job["inside"] else guard
 
 
-def _serve(name: str, payload: dict[str, Any], replies: BinaryIO, time_limit: float) -> None:
+def _serve(job: dict[str, Any], replies: BinaryIO, time_limit: float, guard: Callable[[], None] | None) -> None:
     try:
-        module = importlib.import_module(name)
+        module = importlib.import_module(job["module"])
         module.prepare()
+        if guard is not None and job["inside"]:
+            guard()
     except ImportError as error:
         _send(replies, {"ready": True})
         _send(replies, Reply(outcome="undecided", reason=f"the verifier cannot be imported ({error})", keep="no"))
         return
     _send(replies, {"ready": True})
     _alarm(2 * time_limit + 5)
-    _send(replies, _run(module, payload))
+    _send(replies, _run(module, job["payload"]))
     _alarm(0)
 
 
@@ -56,11 +66,19 @@ def _send(replies: BinaryIO, message: Any) -> None:
     replies.flush()
 
 
-def _limit_memory(mebibytes: int) -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):  # no such limit on this system
+def _limit(name: str, value: int) -> None:
+    with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):  # no such limit on this system
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+        kind = getattr(resource, name)
+        resource.setrlimit(kind, (value, value))
+
+
+def _forget_prints() -> None:
+    """Empties the file that standard error is, which this process may write for days."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
 
 
 def _alarm(seconds: float) -> None:

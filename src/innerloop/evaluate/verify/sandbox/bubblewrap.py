@@ -35,8 +35,8 @@ def interpreter() -> list[str]:
     return [str(Path(sys.executable).resolve()), "-I", "-S", "-B", "-X", "utf8", "-c"]
 
 
-def command(bwrap: str, inside: str, limits: Limits) -> list[str]:
-    """The command line that runs the text ``inside`` in the sandbox."""
+def command(bwrap: str, inside: str, limits: Limits, also: Sequence[str] = ()) -> list[str]:
+    """The command line that runs the text ``inside`` in the sandbox; ``also`` are further folders to be read there."""
     separate = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
         # Root of a user namespace would still be root to the kernel's limit of processes, which spares root. So no
@@ -53,8 +53,8 @@ def command(bwrap: str, inside: str, limits: Limits) -> list[str]:
         *("--setenv", "OMP_NUM_THREADS", "1", "--setenv", "OPENBLAS_NUM_THREADS", "1"),
         *("--perms", "1777", "--size", str(limits.folder << 20), "--tmpfs", FOLDER),
         *_bound(_SYSTEM),
-        *_ways((sys.base_prefix, *packages())),
-        *_bound((sys.base_prefix, *packages())),
+        *_ways((sys.base_prefix, *packages(), *also)),
+        *_bound((sys.base_prefix, *packages(), *also)),
         *(part for name in _DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")),
         *("--remount-ro", "/", "--chdir", FOLDER, "--"),
         *interpreter(),
