@@ -204,7 +204,7 @@ class Worker:
         while not done.wait(max(min(_LOOK, end - time.monotonic()), 0)):
             if time.monotonic() >= end:
                 stopped.append(f"time limit of {self.time_limit:g} s")
-            elif tree.resident([process.pid, *tree.descendants(process.pid)]) > self.memory_limit << 20:
+            elif tree.held([process.pid, *tree.descendants(process.pid)]) > self.memory_limit << 20:
                 stopped.append("memory limit")
             else:
                 continue
