@@ -319,10 +319,6 @@ def test_the_same_command_goes_on(outcome: Outcome) -> None:
 # The list of models, which every run begins with
 
 
-def listed(*pieces: bytes) -> Callable[[], Reply]:
-    return raw(JSON, b"\r\n", *pieces)
-
-
 @pytest.mark.parametrize(
     ("models", "reason"),
     [
@@ -389,23 +385,11 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_traceback_holds_no_key(tmp_path: Path) -> None:
     """``--debug`` shows where, and what exceptions say; none of them says the key."""
-    questions = tmp_path / "q.jsonl"
-    questions.write_text('{"question": "2+2?", "answer": "4"}\n')
+    questions = options_for(tmp_path)["questions"]
     with serving("4", models=raw(OK + b"\x01" + KEY.encode() + b"\r\n\r\n")()) as server:
-        command = [
-            "rollout",
-            "--debug",
-            "--engine",
-            "server",
-            "--server",
-            server.url,
-            "--api",
-            "chat",
-            "--retries",
-            "0",
-        ]
-        more = ["--questions", str(questions), "--out", str(tmp_path / "R")]
-        done = subprocess.run([sys.executable, "-m", "innerloop", *command, *more], capture_output=True, check=False)
+        words = f"rollout --debug --engine server --server {server.url} --api chat --retries 0".split()
+        more = ["--questions", questions, "--out", str(tmp_path / "R")]
+        done = subprocess.run([sys.executable, "-m", "innerloop", *words, *more], capture_output=True, check=False)
     assert done.returncode == 2
     assert b"Traceback" in done.stderr
     assert b"SECRET" not in done.stdout + done.stderr
