@@ -12,14 +12,14 @@ from innerloop.errors import InputError
 from innerloop.model_folder.files import read_json
 from innerloop.model_folder.weights import Tensor
 
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks", "decoder_layers", "encoder_layers",
-           "num_decoder_layers", "num_encoder_layers", "depth")  # fmt: skip
+_LAYERS = ("num_hidden_layers", "num_layers_per_stack", "n_layer", "n_layers", "num_layers", "num_blocks", "depth",
+           "decoder_layers", "encoder_layers", "num_decoder_layers", "num_encoder_layers")  # fmt: skip
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "vocab_size", "intermediate_size", "n_inner", "ffn_dim", "d_ff",
            "moe_intermediate_size", "shared_expert_intermediate_size", "head_dim")  # fmt: skip
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_key_value_heads")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
-_SMALL = re.compile(r"(?:^|_)(?:eps|epsilon)$")
+_SMALL = re.compile(r"norm_?(?:eps|epsilon)$")
 _POSITIVE = ("rope_theta", "rotary_emb_base")
 _ALWAYS, _USUAL_LAYERS = 4096, 256  # sizes up to it are no burden
 _MOST_LAYERS, _MOST_EXPERTS = 1 << 12, 1 << 17  # in all: each takes a hundredth of a second, or a thousandth
@@ -62,20 +62,18 @@ def _check_part(file: Path, part: dict[str, Any]) -> None:
             raise _refused(file, name, value, "it is a number above 0")
     for name in (*_LAYERS, *_WIDTHS, *_HEADS, *_POSITIONS):
         value, least = part.get(name), 1 if name in _WIDTHS[:4] else 0
-        if isinstance(value, str | bool | float) or (isinstance(value, int) and value < least):
+        odd = isinstance(value, str | bool) or (isinstance(value, float) and not value.is_integer())
+        if odd or (isinstance(value, int | float) and value < least):
             raise _refused(file, name, value, "it is a whole number above 0")
     if any(isinstance(part.get(name), int) and part[name] > _MOST_POSITIONS for name in _POSITIONS):
         name = next(name for name in _POSITIONS if isinstance(part.get(name), int))
         raise _refused(file, name, part[name], f"more than {_MOST_POSITIONS:,} are not read")
     heads = next((part[name] for name in _HEADS[:3] if isinstance(part.get(name), int)), None)
     shared = part.get("num_key_value_heads")
-    width = next((part[name] for name in _WIDTHS[:3] if isinstance(part.get(name), int)), None)
     if heads == 0:
         raise _refused(file, "num_attention_heads", heads, "it is a whole number above 0")
     if heads and isinstance(shared, int) and (shared == 0 or heads % shared):
         raise _refused(file, "num_key_value_heads", shared, f"it divides the {heads} attention heads")
-    if heads and width and width % heads and not any("head_dim" in name for name in part):
-        raise _refused(file, "num_attention_heads", heads, f"it divides the width {width}")
 
 
 def _check_against(file: Path, found: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -94,9 +92,12 @@ def _check_against(file: Path, found: dict[str, Any], tensors: Mapping[str, Tens
                 raise _refused(file, name, value, f"no weight is wider than {widest:,}")
     if most > _MOST_LAYERS:
         raise InputError(f"{file}: the weights have {most:,} layers; more than {_MOST_LAYERS:,} are not read")
-    experts = [part[name] for part in _objects(found) for name in _EXPERTS if isinstance(part.get(name), int)]
-    if experts and (max(experts) > max(widest, 1) or max(experts) * max(layers, 1) > _MOST_EXPERTS):
-        raise _refused(file, "num_experts", max(experts), f"too many for {layers} layers of width {widest:,}")
+    experts = max(
+        (part[name] for part in _objects(found) for name in _EXPERTS if isinstance(part.get(name), int)), default=0
+    )
+    one_by_one = not any(experts in tensor.shape for tensor in tensors.values())
+    if experts > widest or experts * layers > (_MOST_EXPERTS if one_by_one else 8 * _MOST_EXPERTS):
+        raise _refused(file, "num_experts", experts, f"too many for {layers} layers of width {widest:,}")
     main = found["text_config"] if isinstance(found.get("text_config"), dict) else found
     own = [main[name] for name in _LAYERS if isinstance(main.get(name), int)]
     ahead = main.get("num_nextn_predict_layers")
