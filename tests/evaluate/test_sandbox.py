@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks around in
 
 LIMITS = Limits(time=5, memory=256, processes=12, file=4, folder=16, output=256)
 OPEN = ("seccomp", "hook")  # what refuses processes in the weaker kind: the limits must hold without that too
-MARK = "Reads the order, closes the doors"  # stands in the command line of every sandboxed process
+MARK = "# a program in innerloop's sandbox"  # stands in the command line of every sandboxed process
 
 
 @pytest.fixture(scope="module", params=[Kind.BUBBLEWRAP, Kind.WEAKER])

@@ -1,6 +1,6 @@
 """What runs inside a sandbox, before and around the untrusted program.
 
-``python -c`` gets the text of this file, so it imports nothing but the standard library. One JSON object on standard
+``python -c`` gets this file compiled, so it imports nothing but the standard library. One JSON object on standard
 input says what to do (see ``process.order``). Reports go, one JSON object a line, to a pipe of their own, and carry
 the run's token, so that nothing which the program prints is taken for one. (A program that searches the interpreter's
 own frames can find the token: this keeps early exits and prints from counting as success, not a determined forger.)
@@ -13,7 +13,7 @@ where the kernel lacks the rest; code that is written to get around a hook succe
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import ctypes
 import json
@@ -71,7 +71,7 @@ def main() -> None:
         isolated = _split_off(report, (source,), namespaces="namespaces" in order["doors"], mount=lambda: _mount(order))
         _keep_readable(order["readable"])
     close = _doors(order)
-    own = _become(order["user"])
+    _become(order["user"])
     if order["weaker"]:
         _die_with_parent()
     _prctl(_SET_DUMPABLE, 0)  # others of its user, its own program first of all, cannot look into it
@@ -81,7 +81,7 @@ def main() -> None:
 
     if order["tests"]:
         report(started=True)
-        order["sweep"] = own or (isolated and os.getpid() <= 2)
+        order["sweep"] = isolated and os.getpid() <= 2  # sure to be alone: it will end all that it sees
         _test(order, source, report, close)
     os.close(source)
     close()
@@ -100,7 +100,7 @@ def _join(group: int | None) -> None:
 def _part(order: dict[str, Any], name: str) -> dict[str, Any]:
     """The names that another file of the sandbox defines; it comes compiled."""
     names: dict[str, Any] = {"__name__": name}
-    exec(marshal.loads(base64.b64decode(order["parts"][name])), names)
+    exec(marshal.loads(binascii.a2b_base64(order["parts"][name])), names)
     return names
 
 
@@ -198,10 +198,10 @@ def _limit(limits: dict[str, Any]) -> None:
             resource.setrlimit(kind, (value, value))
 
 
-def _become(user: int | None) -> bool:
-    """Gives up root for a user id that nobody else has, so that limits and permissions hold; whether it got that."""
+def _become(user: int | None) -> None:
+    """Gives up root for a user id that nobody else has, so that limits and permissions hold."""
     if user is None or os.getuid() != 0:
-        return False
+        return
     for candidate in (user, 65534):  # where only some ids are mapped: nobody
         try:
             os.setgroups([])
@@ -209,8 +209,7 @@ def _become(user: int | None) -> bool:
             os.setresuid(candidate, candidate, candidate)
         except OSError:
             continue
-        return candidate == user
-    return False
+        return
 
 
 def _keep_readable(folders: list[str]) -> None:

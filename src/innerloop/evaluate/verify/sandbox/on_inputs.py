@@ -1,6 +1,6 @@
 """Runs inside a sandbox: a program on one input after the other, each in a child, up to the first that it fails.
 
-inside.py gets the text of this file and executes it, so it imports nothing but the standard library either. A child
+inside.py gets this file compiled and executes it, so it imports nothing but the standard library either. A child
 knows its input but not the output that is wanted: that is read from the host's file when the child has ended. So a
 program can neither find it in memory nor claim that it had it; what it leaves behind in memory or as processes is gone
 before the next input.
@@ -111,7 +111,7 @@ def _child(
 
 
 def _sweep() -> None:
-    """Ends all other processes. Only for a process that is alone with them, in a namespace or as a user of its own."""
+    """Ends all other processes. Only for a process that is alone with them in a namespace."""
     with contextlib.suppress(OSError):
         os.kill(-1, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import itertools
 import logging
 import marshal
@@ -26,6 +26,7 @@ from innerloop.evaluate.verify.sandbox.limits import ENTRIES, Ended, Limits
 _LOG = logging.getLogger("innerloop")
 _numbers = itertools.count()
 _OWN = 32  # MiB for the sandbox's own interpreter
+_BOOT = "# a program in innerloop's sandbox\nimport binascii, marshal\nexec(marshal.loads(binascii.a2b_base64('{}')))"
 
 
 class Kind(StrEnum):
@@ -194,11 +195,12 @@ class Sandbox:
                 process.close()
 
     def _command(self) -> list[str]:
+        inside = _BOOT.format(_compiled("inside.py"))
         if self.kind is Kind.WEAKER:
-            return [*bubblewrap.interpreter(), _text("inside.py")]
+            return [*bubblewrap.interpreter(), inside]
         bwrap = bubblewrap.find()
         assert bwrap is not None, "tried before"
-        return bubblewrap.command(bwrap, _text("inside.py"), self.limits)
+        return bubblewrap.command(bwrap, inside, self.limits)
 
     @contextmanager
     def _group(self) -> Iterator[cgroup.Group | None]:
@@ -227,14 +229,10 @@ class Sandbox:
 
 @lru_cache
 def _compiled(name: str) -> str:
-    """A part of what runs inside, ready for the same interpreter: compiling it there would cost each start."""
-    return base64.b64encode(marshal.dumps(compile(_text(name), f"<{name}>", "exec", dont_inherit=True))).decode()
-
-
-@lru_cache
-def _text(name: str) -> str:
-    """What runs inside, as text: the sandbox sees no file of ours."""
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+    """A part of what runs inside, where no file of ours is seen; compiling it there would cost each start."""
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    code = marshal.dumps(compile(text, f"<{name}>", "exec", dont_inherit=True))
+    return binascii.b2a_base64(code, newline=False).decode()
 
 
 def _others(weaker: bool) -> int:
