@@ -29,6 +29,7 @@ from innerloop.nearest import meant
 from innerloop.processes import is_main, rank
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+_LINE_BREAK = re.compile(r"(?<!\s)[^\S\r\n]*+[\r\n]\s*+")
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _fail(status: int, said: str, debug: bool) -> int:
 
 def _one_line(text: str) -> str:
     """Line breaks as spaces, and nothing that a terminal would obey: messages quote files and model output."""
-    flat = re.sub(r"\s*[\r\n]+\s*", " ", text)
+    flat = _LINE_BREAK.sub(" ", text)
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in flat)
 
 

@@ -14,7 +14,7 @@ from innerloop.rollout.engine import MAX_SEED, Completion, Engine, Request, Samp
 from innerloop.schema import Mode, Question, Source, Status, Trajectory
 
 _ID_NAMES = {Mode.PLAIN: "sample", Mode.THINKING: "thinking", Mode.NO_THINKING: "no-thinking"}
-_OPENING = re.compile(r"\\boxed\s*\{(?!\s*\})")  # not the empty box of an instruction that is repeated
+_OPENING = re.compile(r"\\boxed\s*+\{(?!\s*+\})")  # not the empty box of an instruction that is repeated
 
 
 class Speaker(Protocol):

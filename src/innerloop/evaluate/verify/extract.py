@@ -28,7 +28,9 @@ DELIMITERS: tuple[tuple[str, str], ...] = (
     ("◁think▷", "◁/think▷"),
 )
 
-_NUMBER = r"\\?[$€£]?\s*[-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?\s*\\?%?"
+# Texts come from models, so every pattern takes time in proportion to its text: runs are possessive (`*+`), and one that
+# a match may begin with begins where the run does, `(?<!\s)\s++`.
+_NUMBER = re.compile(r"\\?[$€£]?\s*+[-+−]?(?:\d[\d,]*+(?:\.\d++)?|\.\d++)(?:\s*+/\s*+\d++)?\s*+\\?%?")
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S[^\n]*)$", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 _STATEMENT = re.compile(
@@ -42,13 +44,16 @@ _MATHS = re.compile(
     r"\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]|(?<!\\)\$+(?P<dollar>(?:[^$\\]|\\.)+)\$+", re.DOTALL
 )
 _END = re.compile(
-    r"(?<!\d)\.(?=\s|$)|\.$|\.(?=\s+[A-Z])|[,;]\s+(?=[a-z]{2})|\s+(?:because|since|as|which|so|where|when)\b",
+    r"(?<!\d)\.(?=\s|$)|\.$|\.(?=\s++[A-Z])|[,;]\s++(?=[a-z]{2})"
+    r"|(?<!\s)\s++(?:because|since|as|which|so|where|when)\b",
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
     r"(?:not|maybe|perhaps|probably|possibly|likely|unclear|unknown|correct|incorrect|wrong|indeed|therefore)\b",
     re.IGNORECASE,
 )
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _BARE = 60  # characters that a text which is nothing but an answer may have
 
 
@@ -85,7 +90,7 @@ def _marked(text: str) -> str | None:
     marks = [(box.end, box.content) for box in boxes(text)[-1:]]
     marks += [(tag.end(), tag.group(1).strip()) for tag in _TAG.finditer(text)]
     hashes = ((line.end(), line["answer"].strip()) for line in _HASHES.finditer(text))
-    marks += [(end, answer) for end, answer in hashes if re.fullmatch(_NUMBER, answer)]
+    marks += [(end, answer) for end, answer in hashes if _NUMBER.fullmatch(answer)]
     marks = [(end, answer) for end, answer in marks if answer]
     if not marks:
         return None
@@ -109,9 +114,8 @@ def _stated(text: str) -> str | None:
 
 
 def _bare(text: str) -> str | None:
-    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", text))
-    fits = 0 < len(text) <= _BARE and "\n" not in text and "?" not in text and len(words) <= 1
-    return _unwrap(text) if fits else None
+    fits = 0 < len(text) <= _BARE and "\n" not in text and "?" not in text
+    return _unwrap(text) if fits and len(_WORD.findall(_COMMAND.sub(" ", text))) <= 1 else None
 
 
 def _unwrap(answer: str) -> str:

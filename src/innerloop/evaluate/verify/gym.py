@@ -30,6 +30,10 @@ _EXPRESSIONS = frozenset(
 )
 _LISTS = frozenset({"binary_matrix", "n_queens", "spiral_matrix", "string_insertion"})
 _FUNCTION = re.compile(r"a?(?:sin|cos|tan|sec|csc|cot)|a?(?:sin|cos|tan)h|exp|log|ln|sqrt|Abs|pi")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_LETTER = re.compile("[A-Za-z]")
+_ATTRIBUTE = re.compile(r"\.\s*+[A-Za-z_]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _FORMULA = re.compile(r"[\w\s+\-*/^().,!=]*", re.ASCII)
 
 
@@ -107,15 +111,14 @@ def _dataset(family: str, parameters: tuple[tuple[str, str], ...]) -> Any:
 
 def _variants(answer: str) -> list[str]:
     simple = plain(answer.replace("\\\\", "\n"))
-    without_commas = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", simple)
+    without_commas = _THOUSANDS.sub("", simple)
     return list(dict.fromkeys((answer, simple, without_commas)))
 
 
 def harmless(family: str, answer: str) -> bool:
     """Whether the family's scorer may have the answer, where it would evaluate it as Python."""
     if family in _EXPRESSIONS:
-        names = re.findall(r"[A-Za-z_]\w*", answer)
-        attribute = re.search(r"\.\s*[A-Za-z_]", answer)
-        known = all(_FUNCTION.fullmatch(name) or re.fullmatch("[A-Za-z]", name) for name in names)
+        attribute = _ATTRIBUTE.search(answer)
+        known = all(_FUNCTION.fullmatch(name) or _LETTER.fullmatch(name) for name in _NAME.findall(answer))
         return _FORMULA.fullmatch(answer) is not None and attribute is None and known
     return family not in _LISTS or "(" not in answer
