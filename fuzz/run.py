@@ -29,7 +29,9 @@ _MEMORY = 4096  # MiB
 def main() -> int:
     """Runs the targets named, or one of them in this process; the number of those that failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one or more of {', '.join(TARGETS)}; default: all")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"one or more of {', '.join(TARGETS)}; default: all"
+    )
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--jobs", type=int, default=2, help="targets at the same time")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)

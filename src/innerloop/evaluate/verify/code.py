@@ -96,8 +96,9 @@ def find(text: str, names: set[str], *, complete: bool) -> tuple[str | None, str
     ends = (number for number, line in enumerate(lines) if number and line[:1].strip() and line[0] not in ")]}")
     end = next(ends, None)
     cut = "\n".join(lines[:end]) if end and lines[0][:1].isspace() else None
+    cut = cut if cut and cut.strip() else None
     if complete:
-        return (text or None), cut
+        return (text if text.strip() else None), cut
     return cut, None
 
 

@@ -8,7 +8,7 @@ A final answer must be given as one. Thinking is cut away first; then what count
 3. without that either, a text which is nothing but an answer: one short line with at most one word in it.
 
 ``<think> maybe 42? let me check 17`` therefore holds no answer. The price is that an answer hidden in a sentence
-(``… so she has 18 eggs.``) is not found.
+(``… so she has 18 eggs.``) is not found. Of a text that goes on without end, only the last part is searched.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _HEDGE = re.compile(
 )
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_SEARCHED = 1 << 18  # characters at the end of what is shown; no answer of a model that came to an end is as long
 _BARE = 60  # characters that a text which is nothing but an answer may have
 
 
@@ -70,6 +71,11 @@ def visible(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS, strip
     return text.strip(strip)
 
 
+def searched(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS) -> str:
+    """What is shown of a text, its end where it is very long: the part that a final answer is looked for in."""
+    return visible(text, delimiters)[-_SEARCHED:]
+
+
 def extract_answer(
     text: str, *, complete: bool = True, delimiters: Sequence[tuple[str, str]] = DELIMITERS
 ) -> str | None:
@@ -78,12 +84,12 @@ def extract_answer(
     ``complete=False`` says that the text was cut off at its end: then a statement in its last sentence does not
     count, because it may have been cut too (``The answer is 1``…).
     """
-    shown = visible(text, delimiters)
+    shown = searched(text, delimiters)
     if (marked := _marked(shown)) is not None:
-        return marked
+        return marked or None
     if not complete:
         shown = shown[: max(shown.rfind("\n"), shown.rfind(". "), 0)]
-    return _stated(shown) or (_bare(shown) if complete else None)
+    return _stated(shown) or (_bare(shown) if complete else None) or None
 
 
 def _marked(text: str) -> str | None:

@@ -9,12 +9,14 @@ states no value of its own, and numbers with different units (``1.5 hours = 90 m
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.evaluate.verify.reading import THOUSANDS, Number, agree, is_unit, split_side
 
+_MOST = 8
 REASON = "the final answer states two values"
 
 _NEARLY = re.compile(r"\\(?:approx|approxeq|thickapprox|sim|simeq|cong|doteq|asymp)(?![A-Za-z])|[≃≅∼≐]|(?<=\s)~(?=\s)")
@@ -71,9 +73,7 @@ class Stated:
         """Whether two of the plain numbers are different values."""
         plain_ones = [value for value in self.values if value.number is not None]
         return any(
-            _differ(value, other, rounded=self.rounded)
-            for other in (*plain_ones[:1], *plain_ones[-1:])  # with all others would take the square of the time
-            for value in plain_ones
+            _differ(value, other, rounded=self.rounded) for other, value in itertools.combinations(plain_ones, 2)
         )
 
 
@@ -88,10 +88,12 @@ def stated(answer: str) -> Stated:
     text = plain(_SAME.sub("=", _APART.sub(";", _NEARLY.sub("≈", answer))))
     statements = _statements(THOUSANDS.sub("", _WORDS.sub(";", text)))
     values: list[Value] = []
-    for statement in statements:
-        sides = [_trimmed(side) for side in _EQUALS.split(statement)]
+    for statement in _ends(statements):
+        sides = [_trimmed(side) for side in _ends(_EQUALS.split(statement))]
         own = [value for side in sides if (value := _value(side)) is not None]
-        equation = len(own) == 1 and len(sides) > 1 and any(_DIGIT.search(side) for side in sides if side != own[0].text)
+        equation = (
+            len(own) == 1 and len(sides) > 1 and any(_DIGIT.search(side) for side in sides if side != own[0].text)
+        )
         values += [] if equation and len(statements) > 1 else own
     return Stated(values=tuple(values), rounded="≈" in text)
 
@@ -106,6 +108,11 @@ def _statements(text: str) -> list[str]:
         else:
             depth = max(depth + _DEPTH.get(mark.group(), 0), 0)
     return [*found, text[start:]]
+
+
+def _ends(parts: list[str]) -> list[str]:
+    """The first and the last ones, which are all that anybody could take for the answer."""
+    return [*parts[:_MOST], *parts[_MOST:][-_MOST:]]
 
 
 def _trimmed(side: str) -> str:

@@ -94,9 +94,7 @@ def _parsed(text: str) -> list[Any]:
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     config = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
-    parsed: list[Any] = parse(
-        rf"\boxed{{{text}}}", extraction_config=config, parsing_timeout=None, raise_on_error=True
-    )
+    parsed: list[Any] = parse(rf"\boxed{{{text}}}", extraction_config=config, parsing_timeout=None, raise_on_error=True)
     return parsed
 
 

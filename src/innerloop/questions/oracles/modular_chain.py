@@ -23,7 +23,7 @@ class Chain:
 
 def _read(question: Question) -> Chain | None:
     found = _ASKED.fullmatch(question.question)
-    if found is None:
+    if found is None or not int(found[3]):
         return None
     operations = tuple((sign, int(operand)) for sign, operand in _OPERATION.findall(found[2]))
     return Chain(first=int(found[1]), operations=operations, modulus=int(found[3]))

@@ -14,7 +14,7 @@ from itertools import takewhile
 from innerloop.questions.oracles.oracle import MOST_STEPS, Derivation, Oracle, Step
 from innerloop.schema import Question
 
-_RULE = re.compile(r"\d+\. .+\n")
+_RULE = re.compile(r"(?<!\d)\d++\. .+\n")
 
 Rule = Callable[[str], str | None]  # the new string, or None where the rule does not apply
 
