@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)\s+(?P<bare>[^\s\\${}]+)|\\[\\{}]|[{}]")
-
-
-_SPACE = re.compile(r"\s*")
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*+\{|\\(?:boxed|fbox)\s++(?P<bare>[^\s\\${}]++)|\\[\\{}]|[{}]")
+_SPACE = re.compile(r"\s*+")
 
 
 @dataclass(frozen=True)

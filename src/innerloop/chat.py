@@ -20,7 +20,7 @@ DELIMITERS = (
 NO_THINKING_TEXT = "\nTherefore, after all this, I believe the answer is"  # the paper's, behind the opening delimiter
 
 # What opens the visible answer behind the closing delimiter, in formats that have such a thing (gpt-oss).
-_FINAL_OPENING = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
+_FINAL_OPENING = re.compile(r"(?<!\s)\s*+(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
 # A variable that the caller may set: `enable_thinking` anywhere, `thinking` only where its absence is looked after.
 _SWITCH = re.compile(r"\b(enable_thinking)\b|(?<![.\w])(thinking) is (?:not )?defined")
 

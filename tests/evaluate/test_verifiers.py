@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innerloop.evaluate.verify import choice, gym, math, none, number, text
+from innerloop.evaluate.verify import choice, gym, math, none, number, reading, text
 from innerloop.evaluate.verify.job import Job
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.schema import Outcome, Question, Verdict
@@ -127,19 +127,19 @@ def test_choice():
     ],
 )
 def test_numbers_are_read(written, value):
-    found = number.read(written, short_units=True)
+    found = reading.read(written, short_units=True)
     assert (found.value if found else None) == value
 
 
 def test_single_letters_are_units_only_where_asked():
-    assert number.read("5 m") is None
-    assert number.read("5 m", short_units=True) is not None
+    assert reading.read("5 m") is None
+    assert reading.read("5 m", short_units=True) is not None
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9))
 def test_any_way_to_write_a_number_reads_the_same(value):
     for written in (f"{value}", f"{value:,}", f"${value}$", f"{value} dollars", f"\\boxed{{{value}}}"[7:-1]):
-        assert number.read(written).value == Fraction(value)
+        assert reading.read(written).value == Fraction(value)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_number_tolerances(reference, answer, right):
 
 @given(st.fractions(min_value=1, max_value=1000), st.fractions(min_value=-2, max_value=2))
 def test_equality_is_a_band_around_the_reference(reference, offset):
-    def of(value: Fraction) -> number.Number:
-        return number.Number(value=value, decimals=0, digits=1, percent=False)
+    def of(value: Fraction) -> reading.Number:
+        return reading.Number(value=value, decimals=0, digits=1, percent=False)
 
     inside = abs(offset) <= 1
-    assert number.equal(of(reference * (1 + offset / 10**6)), of(reference)) is inside
+    assert reading.equal(of(reference * (1 + offset / 10**6)), of(reference)) is inside
 
 
 def test_a_reference_that_is_no_number_is_undecided():

@@ -15,9 +15,11 @@ having seen a question's words, not of having seen its answer, and a reworded co
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from innerloop.text_forms import nfkc
 
 LONGEST, SHORTEST = 13, 8  # of the n that is chosen by itself (Brown et al. 2020)
 FEWEST = 5  # words that a question must have
@@ -30,7 +32,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30f
 
 def words(text: str) -> list[str]:
     """The words of a text that are compared."""
-    return _WORD.findall(_LATEX_SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()))
+    return _WORD.findall(_LATEX_SPACE.sub(" ", nfkc(text).casefold()))
 
 
 def ngram_for(lengths: Sequence[int]) -> int:
@@ -75,9 +77,9 @@ class Overlap:
         """The words of the longest run."""
         return "" if self.start is None else " ".join(self.words[self.start : self.start + self.longest])
 
-    def meet(self, start: int, length: int, where: str) -> None:
-        """Take in a run that a text shares."""
-        self._covered.update(range(start, start + length))
+    def meet(self, start: int, length: int, where: str, *, new: int) -> None:
+        """Take in a run that a text shares; the last ``new`` words of it were not taken in before."""
+        self._covered.update(range(start + length - new, start + length))
         self.whole = self.whole or length == len(self.words)
         if length > self.longest:
             self.longest, self.start, self.where = length, start, where
@@ -98,10 +100,12 @@ class Index:
         for name, overlap in self.overlaps.items():
             n = overlap.ngram
             table = self._places.setdefault(n, {}) if n else {}
+            kept = Counter[str]()
             for start in range(len(overlap.words) - n + 1 if n else 0):
-                held = table.setdefault(" ".join(overlap.words[start : start + n]), [])
-                if sum(own == name for own, _ in held) < _POSTINGS:
-                    held.append((name, start))
+                words_here = " ".join(overlap.words[start : start + n])
+                kept[words_here] += 1
+                if kept[words_here] <= _POSTINGS:
+                    table.setdefault(words_here, []).append((name, start))
         self._stock = {
             key for table in self._places.values() for key, held in table.items() if len({n for n, _ in held}) >= _STOCK
         }
@@ -121,9 +125,11 @@ class Index:
                     if runs.get(key) != at + n - 1:
                         begun[key], telling[key] = at, False
                     runs[key] = at + n
-                    telling[key] = telling[key] or ngram not in self._stock
+                    known = telling[key]
+                    telling[key] = known or ngram not in self._stock
                     if telling[key]:
-                        self.overlaps[name].meet(start - at + begun[key], at + n - begun[key], where)
+                        length = at + n - begun[key]
+                        self.overlaps[name].meet(start + n - length, length, where, new=1 if known else length)
                         met.add(name)
         for name in met:
             self.overlaps[name].texts += 1

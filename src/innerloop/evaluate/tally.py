@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from innerloop import plain_json
-from innerloop.evaluate.verify import number
+from innerloop.evaluate.verify import reading
 from innerloop.evaluate.verify.plain import folded
 from innerloop.ids import joined
 from innerloop.schema import Curve, Outcome, Question, Score, Status, Trajectory
@@ -90,7 +90,7 @@ def _place(outcome: Outcome | None) -> int:
 
 def answer_key(answer: str) -> str:
     r"""What equal votes share: the value of a number (``\frac12`` = 0.5), else the text without LaTeX dress."""
-    read = number.read(answer)
+    read = reading.read(answer)
     return f"{read.value}{'%' if read.percent else ''}" if read else folded(answer)
 
 

@@ -35,6 +35,7 @@ from innerloop.inner.update import TrajectoryUpdate
 from innerloop.inner.watch import first, layer_output, watching
 from innerloop.models import LoadedModel
 
+_BLOCK = re.compile(r"(.*?\.\d+)\.")
 _TOKENS = {"cpu": 512}  # in one pass: the graph of SmolLM2 takes about 1 MB a token
 _GPU_TOKENS = 8192
 
@@ -233,7 +234,7 @@ def _clones(patch: Patch) -> Patch:
 
 def _block(site: str) -> str:
     """The name of the block that a site lies in."""
-    match = re.match(r"(.*?\.\d+)\.", site)
+    match = _BLOCK.match(site)
     assert match is not None, f"{site} lies in no block"
     return match[1]
 

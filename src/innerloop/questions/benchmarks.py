@@ -20,6 +20,8 @@ from innerloop.questions.mapping import to_row
 from innerloop.questions.rows import Row, check_row, collect, scalar_text
 from innerloop.schema import Question
 
+_DIGITS = re.compile(r"\d+")
+
 Reader = Callable[[Mapping[str, Any], str, int], dict[str, Any]]  # row, where it stands, seed
 
 
@@ -122,7 +124,7 @@ def _livemathbench(row: Mapping[str, Any], where: str, seed: int) -> dict[str, A
 
 
 def _level_5(row: Mapping[str, Any], where: str) -> bool:
-    digits = re.search(r"\d+", scalar_text(row.get("level")) or "")
+    digits = _DIGITS.search(scalar_text(row.get("level")) or "")
     if digits is None:
         raise InputError(f"{where}: no level, and this benchmark takes level 5 only; add the field level")
     return digits.group() == "5"

@@ -7,12 +7,12 @@ question twice all the same, files overlap, and a question's id is no proof: so 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from innerloop.errors import InputError
 from innerloop.schema import Question
+from innerloop.text_forms import nfkc
 
 _SPACE = re.compile(r"\s+")
 
@@ -27,7 +27,7 @@ class Disjoint:
 
 def normalised(question: Question) -> str:
     """What the question says, whatever its letters' case, its white space and its way to write a character."""
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", question.question).casefold()).strip()
+    return _SPACE.sub(" ", nfkc(question.question).casefold()).strip()
 
 
 def overlap(train: Iterable[Question], test: Iterable[Question]) -> list[Question]:

@@ -16,7 +16,8 @@ NAMES = {
     "answer": ("answer", "final_answer", "expected_answer", "ground_truth", "gold", "target", "output"),
     "solution": ("solution", "rationale", "reasoning", "cot", "explanation"),
 }
-_HASHES = re.compile(r"^(?P<solution>.*?)\s*^#### *(?P<answer>.+?)\s*$", re.DOTALL | re.MULTILINE)
+_MARK = "####"
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
@@ -72,13 +73,14 @@ def split_hashes(text: str) -> tuple[str, str] | None:
 
     The calculator marks of GSM8K (``<<48/2=24>>``) are taken out, and the commas of a number.
     """
-    match = _HASHES.match(text)
-    if match is None:
+    start = 0 if text.startswith(_MARK) else text.find(f"\n{_MARK}") + 1
+    rest = text[start + len(_MARK) :]
+    if not text.startswith(_MARK, start) or not rest:
         return None
-    answer = match["answer"]
+    rest = rest.lstrip(" ") or " "
+    answer = rest[0] + rest[1:].partition("\n")[0].rstrip()  # a break right after the mark is passed over
     plain = answer.replace(",", "")
-    is_number = re.fullmatch(r"[-+]?\d+(\.\d+)?", plain) is not None
-    return _CALCULATOR.sub("", match["solution"]).strip(), plain if is_number else answer
+    return _CALCULATOR.sub("", text[:start]).strip(), plain if _NUMBER.fullmatch(plain) else answer
 
 
 def _last_user_turn(turns: Iterable[Any]) -> Any:

@@ -16,7 +16,7 @@ from innerloop.schema import Mode, Question, Source, Status, Trajectory
 
 _WAITING = 16  # completions without numbers before it is the model
 _ID_NAMES = {Mode.PLAIN: "sample", Mode.THINKING: "thinking", Mode.NO_THINKING: "no-thinking"}
-_OPENING = re.compile(r"\\boxed\s*\{(?!\s*\})")  # not the empty box of an instruction that is repeated
+_OPENING = re.compile(r"\\boxed\s*+\{(?!\s*+\})")  # not the empty box of an instruction that is repeated
 
 
 class Speaker(Protocol):

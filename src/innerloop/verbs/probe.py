@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("innerloop")
 
+_SIZE = re.compile(r"\s*+(\d++(?:\.\d++)?)\s*+([kmgt]?)(?:i?b)?\s*+", re.IGNORECASE)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -195,7 +196,7 @@ def parse_memory(memory: int | str | None) -> int | None:
     """Bytes of ``2GiB``, ``500 MB`` or a plain number; powers of 1024. `InputError` for anything else."""
     if memory is None:
         return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", str(memory), re.IGNORECASE)
+    match = _SIZE.fullmatch(str(memory))
     size = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
     if size < 1:
         raise InputError(f"--memory {memory}: write a size such as 2GiB or 500MiB")

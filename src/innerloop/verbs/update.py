@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("innerloop")
 
+_REPEATED = re.compile(r"(every|parts):([1-9]\d*)")
+_LISTED = re.compile(r"\d+(,\d+)*")
+_NO_FILE_NAME = re.compile(r"[^\w.=@+-]+")
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings(TrajectorySettings, MeasuringSettings):
@@ -169,12 +173,12 @@ def parse_positions(text: str, length: int = 0) -> tuple[int, ...]:
         return (length,)
     if text == "all":
         return tuple(range(length + 1))
-    if (match := re.fullmatch(r"(every|parts):([1-9]\d*)", text)) is not None:
+    if (match := _REPEATED.fullmatch(text)) is not None:
         n = int(match[2])
         if match[1] == "every":
             return tuple(sorted({*range(0, length + 1, n), length}))
         return tuple(sorted({length * part // n for part in range(1, n + 1)}))
-    if re.fullmatch(r"\d+(,\d+)*", text):
+    if _LISTED.fullmatch(text):
         return tuple(sorted({int(part) for part in text.split(",")}))
     raise InputError(f"--positions {text}: write end, all, every:N, parts:N (N from 1 on) or a list such as 0,10,20")
 

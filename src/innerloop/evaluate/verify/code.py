@@ -32,8 +32,13 @@ from innerloop.evaluate.verify.sandbox import Choice, Ended, Limits, Sandbox, St
 from innerloop.schema import Outcome, Question, Verdict
 
 _TAGS = re.compile(r"\[/?(?:PYTHON|BEGIN|DONE|ANSWER)\]|</?(?:answer|code)>", re.IGNORECASE)
-_FENCE = re.compile(r"[ \t]*(?P<mark>`{3,}|~{3,})(?P<language>[^`]*)$")
-_CALLED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s*\(")
+_FENCE = re.compile(r"[ \t]*+(?P<mark>`{3,}+|~{3,}+)(?P<language>[^`]*)$")
+_WHOLE = re.compile(r"\s*+(?:(?:def|class|import|from|async|@)\b|@)")
+_NAME = r"[^\x00-/:-@\[-^`{-~\s]++"  # as far as a name may reach: no white space, no ASCII punctuation
+_DEFINED = re.compile(
+    rf"^(?:[^\S\n]*+(?:(?:async\s++)?def|class)\s++(?P<name>{_NAME})|(?P<bound>{_NAME})\s*+=)", re.MULTILINE
+)
+_CALLED = re.compile(r"(?<![\w.])([A-Za-z_]\w*+)\s*+\(")
 _BUILTIN = frozenset((*dir(builtins), "assert", "check", "candidate"))
 
 
@@ -84,15 +89,16 @@ def find(text: str, names: set[str], *, complete: bool) -> tuple[str | None, str
         text = text.rstrip()[len("\\boxed{") : -1]
     blocks = _blocks(_TAGS.sub("\n```\n", text))
     if blocks:
-        defining = [block for block in blocks if any(_defines(block, name) for name in names)]
+        defining = [block for block in blocks if not names.isdisjoint(_defined(block))]
         return (defining or blocks)[-1], None
     text = text.strip("\n")
     lines = text.split("\n")
     ends = (number for number, line in enumerate(lines) if number and line[:1].strip() and line[0] not in ")]}")
     end = next(ends, None)
     cut = "\n".join(lines[:end]) if end and lines[0][:1].isspace() else None
+    cut = cut if cut and cut.strip() else None
     if complete:
-        return (text or None), cut
+        return (text if text.strip() else None), cut
     return cut, None
 
 
@@ -118,14 +124,12 @@ def _blocks(text: str) -> list[str]:
 def _is_whole(lines: Sequence[str]) -> bool:
     """Whether a block is a program, whose common indentation says nothing, rather than a function's body."""
     first = next(line for line in lines if line.strip())
-    return re.match(r"\s*(?:def|class|import|from|async|@)\b|\s*@", first) is not None
+    return _WHOLE.match(first) is not None
 
 
-def _defines(code: str, name: str) -> bool:
-    return (
-        re.search(rf"^\s*(?:(?:async\s+)?def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", code, re.M)
-        is not None
-    )
+def _defined(code: str) -> set[str]:
+    """The names of functions and classes at any depth, and what is bound at the left margin."""
+    return {found["name"] or found["bound"] for found in _DEFINED.finditer(code)}
 
 
 def _completed(prompt: str, code: str) -> list[str]:

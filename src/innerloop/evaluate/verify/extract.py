@@ -8,7 +8,7 @@ A final answer must be given as one. Thinking is cut away first; then what count
 3. without that either, a text which is nothing but an answer: one short line with at most one word in it.
 
 ``<think> maybe 42? let me check 17`` therefore holds no answer. The price is that an answer hidden in a sentence
-(``… so she has 18 eggs.``) is not found.
+(``… so she has 18 eggs.``) is not found. Of a text that goes on without end, only the last part is searched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ DELIMITERS: tuple[tuple[str, str], ...] = (
     ("◁think▷", "◁/think▷"),
 )
 
-_NUMBER = r"\\?[$€£]?\s*[-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?\s*\\?%?"
+# Texts come from models, so every pattern takes time in proportion to its text: runs are possessive (`*+`), and a run
+# with which a match may begin starts where the run does, `(?<!\s)\s++`.
+_NUMBER = re.compile(r"\\?[$€£]?\s*+[-+−]?(?:\d[\d,]*+(?:\.\d++)?|\.\d++)(?:\s*+/\s*+\d++)?\s*+\\?%?")
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S[^\n]*)$", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 _STATEMENT = re.compile(
@@ -42,13 +44,17 @@ _MATHS = re.compile(
     r"\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]|(?<!\\)\$+(?P<dollar>(?:[^$\\]|\\.)+)\$+", re.DOTALL
 )
 _END = re.compile(
-    r"(?<!\d)\.(?=\s|$)|\.$|\.(?=\s+[A-Z])|[,;]\s+(?=[a-z]{2})|\s+(?:because|since|as|which|so|where|when)\b",
+    r"(?<!\d)\.(?=\s|$)|\.$|\.(?=\s++[A-Z])|[,;]\s++(?=[a-z]{2})"
+    r"|(?<!\s)\s++(?:because|since|as|which|so|where|when)\b",
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
     r"(?:not|maybe|perhaps|probably|possibly|likely|unclear|unknown|correct|incorrect|wrong|indeed|therefore)\b",
     re.IGNORECASE,
 )
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_SEARCHED = 1 << 18  # characters at the end of what is shown; no answer of a model that came to an end is as long
 _BARE = 60  # characters that a text which is nothing but an answer may have
 
 
@@ -65,6 +71,11 @@ def visible(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS, strip
     return text.strip(strip)
 
 
+def searched(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS) -> str:
+    """What is shown of a text, its end where it is very long: the part that a final answer is looked for in."""
+    return visible(text, delimiters)[-_SEARCHED:]
+
+
 def extract_answer(
     text: str, *, complete: bool = True, delimiters: Sequence[tuple[str, str]] = DELIMITERS
 ) -> str | None:
@@ -73,19 +84,19 @@ def extract_answer(
     ``complete=False`` says that the text was cut off at its end: then a statement in its last sentence does not
     count, because it may have been cut too (``The answer is 1``…).
     """
-    shown = visible(text, delimiters)
+    shown = searched(text, delimiters)
     if (marked := _marked(shown)) is not None:
-        return marked
+        return marked or None
     if not complete:
         shown = shown[: max(shown.rfind("\n"), shown.rfind(". "), 0)]
-    return _stated(shown) or (_bare(shown) if complete else None)
+    return _stated(shown) or (_bare(shown) if complete else None) or None
 
 
 def _marked(text: str) -> str | None:
     marks = [(box.end, box.content) for box in boxes(text)[-1:]]
     marks += [(tag.end(), tag.group(1).strip()) for tag in _TAG.finditer(text)]
     hashes = ((line.end(), line["answer"].strip()) for line in _HASHES.finditer(text))
-    marks += [(end, answer) for end, answer in hashes if re.fullmatch(_NUMBER, answer)]
+    marks += [(end, answer) for end, answer in hashes if _NUMBER.fullmatch(answer)]
     marks = [(end, answer) for end, answer in marks if answer]
     if not marks:
         return None
@@ -109,9 +120,8 @@ def _stated(text: str) -> str | None:
 
 
 def _bare(text: str) -> str | None:
-    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", text))
-    fits = 0 < len(text) <= _BARE and "\n" not in text and "?" not in text and len(words) <= 1
-    return _unwrap(text) if fits else None
+    fits = 0 < len(text) <= _BARE and "\n" not in text and "?" not in text
+    return _unwrap(text) if fits and len(_WORD.findall(_COMMAND.sub(" ", text))) <= 1 else None
 
 
 def _unwrap(answer: str) -> str:

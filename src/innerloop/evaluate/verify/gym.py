@@ -43,6 +43,7 @@ _FORMULAS = frozenset(
 )
 EVALUATING = _FORMULAS | {"number_sorting"}
 _SIGNS = re.compile("[×·*]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def judge(question: Question, answer: str) -> Verdict | Job:
@@ -154,7 +155,7 @@ def _dataset(family: str, parameters: tuple[tuple[str, str], ...]) -> Any:
 def _readings(family: str, answer: str) -> list[str]:
     """What an answer may mean, written as the family's scorer wants it."""
     simple = plain(answer.replace("\\\\", "\n"))
-    variants = [answer, simple, re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", simple)]
+    variants = [answer, simple, _THOUSANDS.sub("", simple)]
     if family in _FORMULAS:
         return list(dict.fromkeys(filter(None, map(formula.read, variants))))
     variants += [_SIGNS.sub(sign, variants[-1]) for sign in "×*"]

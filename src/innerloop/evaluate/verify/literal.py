@@ -19,7 +19,11 @@ from innerloop.evaluate.verify.job import Job, Reply
 from innerloop.evaluate.verify.plain import plain
 from innerloop.schema import Outcome, Question, Verdict
 
-_FRONT = re.compile(r"(?:assert\s+)?[A-Za-z_]\w*\s*(?:\(.*\)\s*==|={1,2})\s*(?=[^\s=])", re.DOTALL)
+_NAME = re.compile(
+    r"(?<!\w)(?P<before>[^\WA-Za-z_]*+)"
+    r"(?:assert\s++)?[A-Za-z_]\w*+\s*+(?:(?P<call>\()|={1,2}+\s*+(?=[^\s=]))"
+)
+_CALLED = re.compile(r"\)\s*+==\s*+(?=[^\s=])")
 _TAG = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|$)", re.DOTALL)
 _LITTLE = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"|-?\d{1,18}|True|False|None")
 
@@ -53,13 +57,27 @@ def run(payload: dict[str, str]) -> Reply:
     answer = payload["answer"]
     given, read = _value(answer, strict=True)
     # LaTeX's escapes are not Python's: what holds one can be meant in several ways
-    others = () if read else (answer, _FRONT.sub("", answer, count=1), plain(answer))
+    others = () if read else (answer, without_front(answer), plain(answer))
     readings = [(given, read), *map(_value, dict.fromkeys(others))]
     if not any(read for _, read in readings):
         if answer == reference:  # a text without its quotes
             return Reply(outcome="right")
         return Reply(outcome="wrong", reason="the final answer is no Python literal")
     return Reply(outcome="right" if any(read and value == reference for value, read in readings) else "wrong")
+
+
+def without_front(text: str) -> str:
+    """The text without the first ``f(…) ==`` or ``name =`` in it, with an ``assert`` or without.
+
+    The call's arguments may hold anything, so it ends at the last ``) ==``.
+    """
+    end = max((called.span() for called in _CALLED.finditer(text)), default=(0, 0))
+    for name in _NAME.finditer(text):
+        if name["call"] is None:
+            return text[: name.end("before")] + text[name.end() :]
+        if name.start("call") < end[0]:
+            return text[: name.end("before")] + text[end[1] :]
+    return text
 
 
 def _value(text: str, *, strict: bool = False) -> tuple[Any, bool]:

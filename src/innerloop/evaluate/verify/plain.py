@@ -7,13 +7,11 @@ import re
 _MATHS = re.compile(  # what opens again before it closes is no pair: a million \( must not take a million scans
     r"\\\(((?:(?!\\\().)*?)\\\)|\\\[((?:(?!\\\[).)*?)\\\]|(?<!\\)\$((?:[^$\\]|\\.)*)\$", re.DOTALL
 )
-_WRAPPERS = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|operatorname|mbox)\s*\{([^{}]*)\}")
-_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
+_WRAPPERS = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|operatorname|mbox)\s*+\{([^{}]*)\}")
+_FRACTION = re.compile(r"\\[dtc]?frac\s*+(?:\{([^{}]*+)\}|(\d))\s*+(?:\{([^{}]*+)\}|(\d))")
+_LAYOUT = re.compile(r"\\(?:left|right|displaystyle)(?!(?:right)?arrow)")
 _REPLACED = (
     ("{,}", ","),
-    ("\\left", ""),
-    ("\\right", ""),
-    ("\\displaystyle", ""),
     ("^{\\circ}", "°"),
     ("^\\circ", "°"),
     ("\\times", "×"),
@@ -39,6 +37,7 @@ _REPLACED = (
 def plain(text: str) -> str:
     """The text without LaTeX wrappers and spacing; what is no such wrapper stays as it is."""
     text = _MATHS.sub(lambda match: next(filter(None, match.groups()), ""), text)
+    text = _LAYOUT.sub("", text)
     for old, new in _REPLACED:
         text = text.replace(old, new)
     for _ in range(3):  # wrappers hold wrappers, but not many

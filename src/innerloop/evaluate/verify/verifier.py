@@ -142,7 +142,7 @@ class Verifier:
         if judge is None:
             reason = f"no verifier '{name[:40]}' here (there are {', '.join(NAMES)})"
             return Verdict(outcome=Outcome.UNDECIDED, reason=reason)
-        answer = literal.final(extract.visible(attempt.text, self.delimiters)) if judge is literal.judge else None
+        answer = literal.final(extract.searched(attempt.text, self.delimiters)) if judge is literal.judge else None
         answer = answer or extract.extract_answer(attempt.text, complete=complete, delimiters=self.delimiters)
         if answer is None and complete and judge is text.judge:
             whole = extract.visible(attempt.text, self.delimiters)

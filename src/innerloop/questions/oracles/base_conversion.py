@@ -37,7 +37,9 @@ def _read(question: Question) -> Conversion | None:
     if found is None:
         return None
     source, target = (_NAMES.get(name) or int(name.removeprefix("base-")) for name in (found[1], found[3]))
-    return Conversion(digits=found[2], source=source, target=target)
+    task = Conversion(digits=found[2], source=source, target=target)
+    known = min(source, target) >= 2 and max(source, target) <= len(_DIGITS) and max(task.values) < source
+    return task if known else None
 
 
 def _by_powers(task: Conversion) -> tuple[list[Step], int]:

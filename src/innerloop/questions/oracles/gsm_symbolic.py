@@ -15,7 +15,7 @@ from innerloop.questions.oracles.oracle import Derivation, Oracle, Step
 from innerloop.schema import Question
 
 _TOKEN = re.compile(
-    r"(?P<number>\d[\d,]*(?:\.\d+)?(?!\w))|(?P<sign>[-+*/x×=])(?![A-Za-z])|(?P<word>[^\W\d]+)|(?P<other>\S)"
+    r"(?P<number>(?<!\d)\d[\d,]*(?:\.\d+)?(?!\w))|(?P<sign>[-+*/x×=])(?![A-Za-z])|(?P<word>[^\W\d]+)|(?P<other>\S)"
 )
 _SILENT = frozenset("$€£")  # between a sign and its number
 _SIGNS: dict[str, tuple[int, Callable[[Fraction, Fraction], Fraction]]] = {
@@ -63,17 +63,17 @@ def _calculations(line: str) -> list[tuple[str, Fraction]] | None:
         if (kind, text) != ("sign", "="):
             continue
         after = kinds[place + 1] if place + 1 < len(kinds) else ("", "")
-        left = _before(kinds[:place])
+        left = _before(kinds, place)
         if after[0] != "number" or left is None or _evaluated(left) != _value(after[1]):
             return None
         found.append((" ".join(left), _value(after[1])))
     return found
 
 
-def _before(tokens: list[tuple[str, str]]) -> list[str] | None:
-    """The calculation that ends here: numbers and signs in turn, with the words of units between them."""
+def _before(tokens: list[tuple[str, str]], place: int) -> list[str] | None:
+    """The calculation that ends before a place: numbers and signs in turn, with the words of units between them."""
     parts: list[str] = []
-    for kind, text in reversed(tokens):
+    for kind, text in map(tokens.__getitem__, range(place - 1, -1, -1)):
         wanted = "number" if not parts or parts[-1] in _SIGNS else "sign"
         if kind == wanted and text != "=":
             parts.append(text.replace(",", "") if kind == "number" else text)

@@ -9,6 +9,7 @@ from innerloop.questions.oracles.oracle import Derivation, Oracle, Step
 from innerloop.schema import Question
 
 _ASKED = re.compile(r"(\d+)((?:[+*-]\d+)+)=\? mod (\d+), left to right")
+_OPERATION = re.compile(r"([+*-])(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +23,9 @@ class Chain:
 
 def _read(question: Question) -> Chain | None:
     found = _ASKED.fullmatch(question.question)
-    if found is None:
+    if found is None or not int(found[3]):
         return None
-    operations = tuple((sign, int(operand)) for sign, operand in re.findall(r"([+*-])(\d+)", found[2]))
+    operations = tuple((sign, int(operand)) for sign, operand in _OPERATION.findall(found[2]))
     return Chain(first=int(found[1]), operations=operations, modulus=int(found[3]))
 
 

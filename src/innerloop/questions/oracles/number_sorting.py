@@ -5,6 +5,7 @@ Equal numbers keep their order in every method, as they do in the family's answe
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -35,7 +36,10 @@ class Row:
 
 def _read(question: Question) -> Row | None:
     found = _ASKED.search(question.question)
-    return Row(numbers=tuple(found[2].split(", ")), falling=found[1] == "descending") if found else None
+    if found is None:
+        return None
+    row = Row(numbers=tuple(found[2].split(", ")), falling=found[1] == "descending")
+    return row if all(math.isfinite(row.key(number)) for number in row.numbers) else None
 
 
 def _selection(row: Row) -> Derivation:

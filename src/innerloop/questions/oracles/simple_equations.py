@@ -9,7 +9,7 @@ from innerloop.questions.oracles.equation import equation, near
 from innerloop.questions.oracles.oracle import Derivation, Oracle, Step
 from innerloop.schema import Question
 
-_ASKED = re.compile(r": (.+) = (-?\d+)\s*$")
+_RIGHT = re.compile(r"-?\d+")
 _TERM = re.compile(r"(?P<sign>[+-]?)\s*(?:(?P<factor>\d+)\*)?(?P<rest>\d+|[a-z])\s*")
 
 
@@ -31,21 +31,22 @@ class Linear:
 
 def _read(question: Question) -> Linear | None:
     """None too where the letter has dropped out (``0 = 0``): then every number is a solution."""
-    found = _ASKED.search(question.question)
-    if found is None:
+    before, _, right = question.question.rstrip().rpartition(" = ")
+    left = before.rpartition("\n")[2].partition(": ")[2]
+    if not _RIGHT.fullmatch(right):
         return None
     slope = shift = place = 0
     letter = ""
-    while term := _TERM.match(found[1], place):
+    while term := _TERM.match(left, place):
         value = (-1 if term["sign"] == "-" else 1) * int(term["factor"] or 1)
         if term["rest"].isdigit():
             shift += value * int(term["rest"])
         else:
             slope, letter = slope + value, term["rest"]
         place = term.end()
-    if place < len(found[1]) or not slope or (int(found[2]) - shift) % slope:
+    if place < len(left) or not slope or (int(right) - shift) % slope:
         return None
-    return Linear(letter=letter, slope=slope, shift=shift, right=int(found[2]))
+    return Linear(letter=letter, slope=slope, shift=shift, right=int(right))
 
 
 def _isolate(task: Linear) -> Derivation:

@@ -9,13 +9,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
-from innerloop.questions.oracles.oracle import Derivation, Oracle, Step
+from innerloop.questions.oracles.oracle import MOST_STEPS, Derivation, Oracle, Step
 from innerloop.schema import Question
 
-_ASKED = re.compile(
-    r"to the string:\n(?P<rules>(?:\d+\. .+\n)+)(?:.*\n)+?Transform the following string.*:\n(?P<text>\S+)"
-)
+_RULE = re.compile(r"(?<!\d)\d++\. .+\n")
 
 Rule = Callable[[str], str | None]  # the new string, or None where the rule does not apply
 
@@ -34,14 +33,15 @@ class Rewriting:
 
 
 def _read(question: Question) -> Rewriting | None:
-    found = _ASKED.search(question.question)
-    if found is None:
-        return None
+    lines = iter(question.question.partition("to the string:\n")[2].splitlines(keepends=True))
+    rules = list(takewhile(_RULE.fullmatch, lines))
+    asked = any(line.startswith("Transform the following string") and line.endswith(":\n") for line in lines)
+    text = next(lines, "").split()[:1]
     known = _rules()
-    sentences = [line.partition(". ")[2] for line in found["rules"].splitlines()]
-    if any(sentence not in known for sentence in sentences):
+    sentences = [line.rstrip("\n").partition(". ")[2] for line in rules]
+    if not sentences or not asked or not text or any(sentence not in known for sentence in sentences):
         return None
-    return Rewriting(text=found["text"], rules=tuple(known[sentence] for sentence in sentences))
+    return Rewriting(text=text[0], rules=tuple(known[sentence] for sentence in sentences))
 
 
 @lru_cache(maxsize=1)
@@ -63,13 +63,13 @@ def _rules() -> dict[str, Rule]:
 Look = Callable[[Rewriting, str, Sequence[tuple[int, str]]], list[Step]]
 
 
-def _method(look: Look) -> Callable[[Rewriting], Derivation]:
+def _method(look: Look) -> Callable[[Rewriting], Derivation | None]:
     """The rewriting itself is forced; ``look`` is how one finds out which rule is the first that applies."""
 
-    def method(task: Rewriting) -> Derivation:
+    def method(task: Rewriting) -> Derivation | None:
         steps: list[Step] = []
         states = [task.text]
-        while True:
+        while len(states) <= MOST_STEPS:
             applying = task.applying(states[-1])
             steps += look(task, states[-1], applying)
             if not applying:
@@ -85,6 +85,8 @@ def _method(look: Look) -> Callable[[Rewriting], Derivation]:
                 Step(short=f"{number}: {new}", long=f"Apply rule {number}: {new}.", slips=slips or _cut(number, new))
             )
             states.append(new)
+        else:
+            return None
         steps.append(Step(short=f"end {states[-1]}", long=end))
         return Derivation(steps=steps, result=states[-1])
 
