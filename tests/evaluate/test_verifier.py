@@ -138,7 +138,7 @@ def test_every_scorer_takes_its_familys_answer_and_no_foreign_text():
     refused, accepted = [], []
     for family in sorted(DATASETS.keys() - without_answers - slow):
         (q,) = load(f"gym:{family}?size=1&seed=9")
-        payload = {"family": family, "metadata": q.metadata, "question": q.question, "reference": q.answer}
+        payload = {"family": family, "entry": q.metadata, "question": q.question, "reference": q.answer}
         if gym.run(payload | {"answer": q.answer})["outcome"] != "right":
             refused.append(family)
         foreign = gym.judge(q, "a wrong answer, no doubt")
@@ -156,11 +156,31 @@ def _scored_right(payload) -> bool:
 
 
 @pytest.mark.model
-def test_a_scorer_that_raises_is_undecided_with_a_reason(verifier):
-    (q,) = load("gym:prime_factorization?size=1")
-    (verdict,) = verifier.verify([(q, "<answer>no primes at all</answer>")])
+def test_a_scorer_that_raises_on_an_answer_calls_it_wrong(verifier):
+    (q,) = load("gym:prime_factorization?size=1&seed=3")
+    answers = ("no primes at all", "banana", r"7 \times 7", "7 * 7")
+    assert outcomes(verifier, *((q, f"<answer>{answer}</answer>") for answer in answers)) == [WRONG] * 4
+
+
+@pytest.mark.model
+def test_a_scorer_that_raises_on_its_own_reference_is_undecided_with_a_reason(verifier):
+    damaged = Question(id="g", question="?", answer="no primes", verifier="gym:prime_factorization")
+    (verdict,) = verifier.verify([(damaged, "<answer>2 × 3</answer>")])
     assert verdict.outcome is UNDECIDED
     assert verdict.reason.startswith("the verifier failed: ValueError")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("sign", [r"\times", r"\cdot", "×", "·", "*"])
+def test_gym_answers_with_any_sign_of_multiplication(verifier, sign):
+    (factors,) = load("gym:prime_factorization?size=1&seed=3")
+    formula = next(q for q in load("gym:countdown?size=12&seed=1") if "*" in q.answer)
+    items = [
+        (factors, rf"\boxed{{{factors.answer.replace('×', sign)}}}"),
+        (formula, rf"\boxed{{{formula.answer.replace('*', f' {sign} ')}}}"),
+        (formula, rf"\boxed{{{formula.answer.replace('*', f' {sign} ')} + 1}}"),
+    ]
+    assert outcomes(verifier, *items) == [RIGHT, RIGHT, WRONG]
 
 
 @pytest.mark.model

@@ -225,27 +225,21 @@ def test_what_needs_algebra_goes_to_a_worker(reference, answer):
 
 
 @pytest.mark.parametrize(
-    ("family", "answer", "safe"),
+    ("family", "answer", "read"),
     [
-        ("countdown", "40*(94 - 90) + 83", True),
-        ("simple_integration", "-x**9 + 7*x**7 + 9*x**4/2 + C", True),
-        ("intermediate_integration", "x*asin(3*x) + sqrt(1 - 9*x**2)/3 + C", True),
-        ("countdown", "__import__('os').system('ls')", False),
-        ("countdown", "exec(chr(105)+chr(109))", False),
-        ("countdown", "open(1)", False),
-        ("countdown", "().__class__", False),
-        ("countdown", "(1).real", False),
-        ("countdown", "x.y", False),
-        ("countdown", "[1 for a in (2)]", False),
-        ("countdown", "_", False),
-        ("countdown", "ｅｘｅｃ(1)", False),  # Python reads full-width letters as plain ones
-        ("spiral_matrix", "[1, 2, 3]", True),
-        ("spiral_matrix", "print(1)", False),
-        ("chain_sum", "print(1)", True),  # compared as text
+        ("countdown", "40*(94 - 90) + 83", ["40 * (94 - 90) + 83"]),
+        ("simple_integration", "-x**9 + 9*x**4/2 + C", ["-x ** 9 + 9 * x ** 4 / 2 + C"]),
+        ("countdown", "__import__('os').system('ls')", []),
+        ("countdown", "exec(chr(105)+chr(109))", []),
+        ("countdown", "().__class__", []),
+        ("countdown", "(1).real", []),
+        ("countdown", "[1 for a in (2)]", []),
+        ("countdown", "ｅｘｅｃ(1)", []),  # Python reads full-width letters as plain ones
+        ("chain_sum", "print(1)", ["print(1)"]),  # compared as text
     ],
 )
-def test_scorers_that_evaluate_get_plain_formulas_only(family, answer, safe):
-    assert gym.harmless(family, answer) is safe
+def test_scorers_that_evaluate_get_plain_formulas_only(family, answer, read):
+    assert gym._readings(family, answer) == read
 
 
 def test_the_broken_scorer_is_not_asked():

@@ -1,4 +1,4 @@
-"""Which scorers of the installed reasoning-gym can evaluate text: read off their sources, nothing is run."""
+"""Scorers that evaluate text run inside the sandbox only: the list is held against the installed package's sources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ast
 import builtins
 import importlib
 import inspect
+import math
 import pkgutil
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -14,8 +16,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+import pytest
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
+
+from innerloop.evaluate.verify import gym
+
+pytestmark = pytest.mark.model  # reads a hundred modules
 
 # sympy as a whole: its functions take text where they want a formula, and then evaluate it
 _MODULES = frozenset(
@@ -162,3 +169,83 @@ def _file(name: str) -> ast.Module:
 def _made(function: FunctionType) -> bool:
     """Whether a function has no text: dataclasses write theirs themselves."""
     return function.__code__.co_filename.startswith("<")
+
+
+def test_every_scorer_that_can_evaluate_text_is_known():
+    found = evaluating()
+    del found["composite"]  # made of others; no verifier can be of this family
+    assert found.keys() == gym.EVALUATING | gym._EXACT.keys()
+    assert all(gym.evaluates(f"gym:{family}") for family in gym.EVALUATING)
+
+
+def test_the_scorers_of_this_version_were_read():
+    """Where this fails: the test above has to pass with the new version, then its number is added."""
+    assert gym._version() in gym.SCORERS_READ
+
+
+def test_a_version_that_nobody_read_is_scored_inside_only(monkeypatch):
+    assert not gym.evaluates("gym:gcd")
+    monkeypatch.setattr(gym, "_version", lambda: "99.0")
+    assert gym.evaluates("gym:gcd")
+    assert not gym.evaluates("gym:n_queens"), "its scorer is never called"
+
+
+def _helper(text):
+    return eval(text)
+
+
+class _Base:
+    def score_answer(self, answer, entry):
+        return self._score(answer) if entry else 0.0
+
+
+class _Direct(_Base):
+    def _score(self, answer):
+        return float(answer)
+
+
+class _ByHelper(_Base):
+    def _score(self, answer):
+        return _helper(answer)
+
+
+class _AsValue(_Base):
+    def _score(self, answer):
+        return sum(map(eval, answer))
+
+
+class _ByName(_Base):
+    def _score(self, answer):
+        from sympy import sympify as read
+
+        return read(answer)
+
+
+class _ByAttribute(_Base):
+    def _score(self, answer):
+        return getattr(math, answer)()
+
+
+class _Patterns(_Base):
+    def _score(self, answer):
+        return math.sqrt(len(re.compile("a").findall(answer)))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sinks"),
+    [
+        (_Direct, set()),
+        (_Patterns, set()),
+        (_ByHelper, {"builtins.eval"}),
+        (_AsValue, {"builtins.eval"}),
+        (_ByName, {"sympy.core.sympify.sympify"}),
+        (_ByAttribute, {"builtins.getattr"}),
+    ],
+)
+def test_evaluation_is_found_directly_and_through_helpers(dataset, sinks, monkeypatch):
+    monkeypatch.setattr(_helper, "__module__", "reasoning_gym.helper")
+    for cls in (_Base, dataset):
+        for function in vars(cls).values():
+            if callable(function):
+                monkeypatch.setattr(function, "__module__", "reasoning_gym.scorer")
+    assert reachable(dataset, "score_answer") == sinks
