@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,37 @@ def test_gguf_gives_the_model_it_was_made_from(tmp_path, monkeypatch, original):
     assert loaded.decode(loaded.prompt("q", mode=Mode.THINKING)).endswith("<eos><assistant><think>\n")
     assert loaded.tokenizer.convert_ids_to_tokens(loaded.encode("\n\n1")) == ["ĊĊ", "1"]  # GPT-2's rule splits "\n\n"
     assert loaded.fingerprint == load(str(tmp_path)).fingerprint
+
+
+def test_what_lies_beside_a_gguf_file_does_not_count(tmp_path, monkeypatch, original):
+    """No code runs, nobody is asked, and what is kept of the file's content is what the file alone gives."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    file = write_gguf(beside / "m.gguf", original)
+    (beside / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (beside / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tk", "evil.Tk"]}, "tokenizer_class": "Tk"})
+    )
+    (beside / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}))
+    (beside / "chat_template.jinja").write_text("evil")
+    (beside / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/evil"}))
+    (beside / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}))
+    environment = os.environ | {"INNERLOOP_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    code = (
+        "from innerloop.models import load\nfrom innerloop.speaker import load_speaker\n"
+        f"before = load_speaker({str(file)!r}).prompt('q')\nloaded = load({str(file)!r})\n"
+        f"assert before == loaded.prompt('q') == load_speaker({str(file)!r}).prompt('q')\nprint(loaded.fingerprint)"
+    )
+    run = [sys.executable, "-c", code]
+    told = subprocess.run(run, env=environment, input="y\n" * 9, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0, told.stderr
+    assert not (tmp_path / "ran").exists()
+    assert "[y/N]" not in told.stdout + told.stderr
+    monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "other"))
+    alone = load(str(write_gguf(tmp_path / "alone.gguf", original)))
+    assert told.stdout.split()[-1] == alone.fingerprint
+    (kept,) = (tmp_path / "cache" / "models").iterdir()
+    assert "evil" not in "".join(path.read_text() for path in kept.iterdir() if path.suffix in (".json", ".jinja"))
 
 
 def test_quantised_gguf_is_near_and_a_plain_float_model(tmp_path, monkeypatch, original):

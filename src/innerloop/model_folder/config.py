@@ -23,6 +23,7 @@ _SMALL = re.compile(r"norm_?(?:eps|epsilon)$")
 _POSITIVE = ("rope_theta", "rotary_emb_base")
 _ALWAYS, _USUAL_LAYERS = 4096, 256  # sizes up to it are no burden
 _MOST_LAYERS, _MOST_EXPERTS = 1 << 12, 1 << 17  # in all: each takes a hundredth of a second, or a thousandth
+_MOST_UNSEEN = 1 << 10  # layers of a model whose weights are not here
 _MOST_POSITIONS = 1 << 30
 _LARGEST = 1 << 53
 _OPEN = re.compile(r"max|limit|window")  # bounds may be infinite, or as good as that
@@ -51,6 +52,8 @@ def _check_config(file: Path, found: dict[str, Any], tensors: Mapping[str, Tenso
         _check_part(file, part)
     if tensors is not None:
         _check_against(file, found, tensors)
+    else:
+        _check_alone(file, found)
 
 
 def _check_part(file: Path, part: dict[str, Any]) -> None:
@@ -104,6 +107,17 @@ def _check_against(file: Path, found: dict[str, Any], tensors: Mapping[str, Tens
     extra = ahead if isinstance(ahead, int) else 0
     if own and counts and not any(n <= count <= n + extra for n in own for count in counts):
         raise _refused(file, "num_hidden_layers", own[0], f"the weights have {most} layers")
+
+
+def _check_alone(file: Path, found: dict[str, Any]) -> None:
+    """What can be built, without memory, where the weights are not here: an estimate of costs needs no more."""
+    for part in _objects(found):
+        layers = [part[name] for name in _LAYERS if isinstance(part.get(name), int)]
+        experts = [part[name] for name in _EXPERTS if isinstance(part.get(name), int)]
+        if max(layers, default=0) > _MOST_UNSEEN:
+            raise _refused(file, "num_hidden_layers", max(layers), f"more than {_MOST_UNSEEN:,} are not read")
+        if max(layers, default=1) * max(experts, default=0) > 8 * _MOST_EXPERTS:
+            raise _refused(file, "num_experts", max(experts), "too many for its layers")
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> set[int]:

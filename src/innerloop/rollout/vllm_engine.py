@@ -251,7 +251,8 @@ class VllmEngine:
 
         from innerloop.memory import cache_bytes
 
-        config = AutoConfig.from_pretrained(self._folder, trust_remote_code=self._trust_remote_code).get_text_config()
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": self._trust_remote_code}
+        config = AutoConfig.from_pretrained(self._folder, **options).get_text_config()
         token = cache_bytes(config, 4 if self._kind() == "float32" else 2)
         wanted = token * (streams + 1) * self._room  # one for what is lost to blocks that are not full
         return min(wanted, int(psutil.virtual_memory().available) // 2)

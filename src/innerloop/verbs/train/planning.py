@@ -94,7 +94,7 @@ def skeleton(settings: OuterSettings) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from innerloop.errors import InputError, first_line
+    from innerloop.libraries import told
     from innerloop.model_files import locate, resolve, tokenizer_folder
     from innerloop.verbs.train.saved import lora_config
 
@@ -105,13 +105,10 @@ def skeleton(settings: OuterSettings) -> Any:
         if place is None
         else resolve(settings.model)  # a GGUF file is converted, once
     )
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = first_line(error)
-        raise InputError(f"model {settings.model!r}: its configuration cannot be read: {reason}") from error
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust, dtype=torch.float32)
+        with told(f"model {settings.model!r}: its configuration cannot be read"):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust, dtype=torch.float32)
         if (lora := lora_config(settings)) is not None:
             from peft import get_peft_model
 
