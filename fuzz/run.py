@@ -2,6 +2,7 @@
 
     python fuzz/run.py                      # every target for 60 seconds each, two at a time
     python fuzz/run.py gguf_headers --seconds 600
+    python fuzz/run.py gguf_headers --input FILE    # that input alone: what it raises, with the traceback
 
 A target is a file in ``targets/`` with ``INSTRUMENT``, the modules whose branches guide the search, and
 ``one(data: bytes)``, which takes one input and raises on what must not happen: any exception but the ones that the

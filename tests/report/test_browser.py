@@ -42,8 +42,8 @@ def note(tab: Any) -> str:
     return tab.locator("#popover").inner_text()
 
 
-def test_a_hover_shows_the_numbers_of_a_token(small: Path, open_page: Open) -> None:
-    tab = open_page(small)
+def test_a_hover_shows_the_numbers_of_a_token(small: Path, read_page: Open) -> None:
+    tab = read_page(small)
     _, _, curves = made_up(questions=4, tokens=60)
     before, after = curves[0].loss[11:13]
     assert tab.locator("#popover").is_hidden()
@@ -79,8 +79,8 @@ def test_the_keyboard_shows_them_too(small: Path, open_page: Open) -> None:
     assert tab.locator("#reader-text [tabindex='0']").count() == 1
 
 
-def test_colour_follows_the_sign_of_the_move(small: Path, open_page: Open) -> None:
-    tab = open_page(small)
+def test_colour_follows_the_sign_of_the_move(small: Path, read_page: Open) -> None:
+    tab = read_page(small)
     _, _, curves = made_up(questions=4, tokens=60)
     loss = curves[0].loss
     for k in range(1, 61):
@@ -198,8 +198,8 @@ def test_groups_can_be_hidden_and_lines_smoothed(small: Path, open_page: Open, u
 
 @pytest.mark.parametrize("figure", ["headline", "curves", "reader"])
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_figures_can_be_saved(small: Path, open_page: Open, figure: str, kind: str) -> None:
-    tab = open_page(small)
+def test_figures_can_be_saved(small: Path, read_page: Open, figure: str, kind: str) -> None:
+    tab = read_page(small)
     with tab.expect_download() as waiting:
         tab.locator(f"[data-export='{figure}'] button", has_text=kind.upper()).click()
     assert waiting.value.suggested_filename == f"innerloop-{figure}.{kind}"
@@ -305,8 +305,8 @@ def test_focus_is_seen_and_the_first_stop_skips_ahead(small: Path, open_page: Op
         assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
 
 
-def test_every_control_has_a_name(small: Path, open_page: Open) -> None:
-    tab = open_page(small)
+def test_every_control_has_a_name(small: Path, read_page: Open) -> None:
+    tab = read_page(small)
     nameless = tab.evaluate(
         """() => [...document.querySelectorAll("button, select, input, a")].filter((node) =>
           !(node.getAttribute("aria-label") || node.textContent.trim() || node.closest("label")?.textContent.trim())

@@ -46,19 +46,25 @@ def flat(make_run: MakeRun, story: Any) -> Path:
     return report.write(make_run(asked, told, curves, updates=updates))
 
 
+def scrolled(tab: Any, until: Until) -> Any:
+    """Down to each of the two sections, whose figures are drawn when one comes near."""
+    for section, figure in (("update", "update-heat"), ("landscape", "landscape-contour")):
+        if tab.locator(f"#{section}").count():
+            tab.locator(f"#{section}").evaluate("section => section.scrollIntoView()")
+            until(tab, f"Boolean(document.getElementById('{figure}').on)", seconds=30)
+    return tab
+
+
 @pytest.fixture
 def open_inner(open_page: Open, until: Until) -> Open:
-    """`open_page`, and then down to each of the two sections, whose figures are drawn when one comes near."""
+    """`open_page`, with the figures of both sections drawn."""
+    return lambda file, **more: scrolled(open_page(file, **more), until)
 
-    def opened(file: Path, **more: Any) -> Any:
-        tab = open_page(file, **more)
-        for section, figure in (("update", "update-heat"), ("landscape", "landscape-contour")):
-            if tab.locator(f"#{section}").count():
-                tab.locator(f"#{section}").evaluate("section => section.scrollIntoView()")
-                until(tab, f"Boolean(document.getElementById('{figure}').on)", seconds=30)
-        return tab
 
-    return opened
+@pytest.fixture
+def read_inner(read_page: Open, until: Until) -> Open:
+    """`read_page`, with the figures of both sections drawn."""
+    return lambda file, **more: scrolled(read_page(file, **more), until)
 
 
 def note(tab: Any) -> str:
@@ -86,15 +92,15 @@ def hover(tab: Any, chart: str, x: float, y: float) -> None:
     tab.locator("#popover").wait_for(state="visible")
 
 
-def test_the_sections_stand_in_the_navigation_where_the_run_has_them(small: Path, flat: Path, open_page: Open) -> None:
-    assert open_page(small).locator(".bar nav a").all_inner_texts()[-2:] == ["Update", "Landscape"]
-    tab = open_page(flat)
+def test_the_sections_stand_in_the_navigation_where_the_run_has_them(small: Path, flat: Path, read_page: Open) -> None:
+    assert read_page(small).locator(".bar nav a").all_inner_texts()[-2:] == ["Update", "Landscape"]
+    tab = read_page(flat)
     assert tab.locator(".bar nav a").all_inner_texts()[-1] == "Update"
     assert tab.locator("#landscape").count() == 0
 
 
-def test_a_hover_over_the_map_shows_the_step_and_the_text_read(flat: Path, open_inner: Open, story: Any) -> None:
-    tab = open_inner(flat)
+def test_a_hover_over_the_map_shows_the_step_and_the_text_read(flat: Path, read_inner: Open, story: Any) -> None:
+    tab = read_inner(flat)
     update = story[3][2]  # q-0/solution-0 at position 30
     hover(tab, "update-heat", 25, 2)
     shown = note(tab)
@@ -216,8 +222,8 @@ def test_surface_and_contours_show_the_same_data(small: Path, open_inner: Open, 
     until(tab, f"Math.abs({eye} - {before}) > 0.05")
 
 
-def test_the_path_answers_the_pointer(small: Path, open_inner: Open, story: Any) -> None:
-    tab = open_inner(small)
+def test_the_path_answers_the_pointer(small: Path, read_inner: Open, story: Any) -> None:
+    tab = read_inner(small)
     path = story[4][0]
     hover(tab, "landscape-contour", path.path_alpha[3], path.path_beta[3])
     assert f"position {path.position[3]}" in note(tab)
@@ -254,8 +260,8 @@ def test_questions_and_figures_can_be_chosen(small: Path, open_inner: Open, unti
 
 
 @pytest.mark.parametrize("kind", [pytest.param("png", marks=pytest.mark.long), "svg"])
-def test_figures_can_be_saved(small: Path, open_inner: Open, until: Until, kind: str) -> None:
-    tab = open_inner(small)
+def test_figures_can_be_saved(small: Path, read_inner: Open, until: Until, kind: str) -> None:
+    tab = read_inner(small)
     for figure in ("update-scatter", "update-heat", "landscape-surface", "landscape-contour"):
         tab.locator(f"#{figure}").scroll_into_view_if_needed()
         until(tab, f"Boolean(document.getElementById('{figure}').data)", seconds=30)
@@ -324,8 +330,8 @@ def test_no_sideways_scrolling_of_the_page(small: Path, open_inner: Open, width:
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_every_control_has_a_name_and_nothing_offers_the_network(small: Path, open_inner: Open) -> None:
-    tab = open_inner(small)
+def test_every_control_has_a_name_and_nothing_offers_the_network(small: Path, read_inner: Open) -> None:
+    tab = read_inner(small)
     nameless = tab.evaluate(
         """() => [...document.querySelectorAll("button, select, input, a, [tabindex='0'][role=img]")].filter((node) =>
           !(node.getAttribute("aria-label") || node.textContent.trim() || node.closest("label")?.textContent.trim())

@@ -267,7 +267,7 @@ def test_thousands_of_questions_are_drawn_where_they_are_looked_at(
 
 
 def test_without_scripts_the_numbers_stand_in_the_page(scored: Path, browser: Any) -> None:
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(scored.as_uri())
     assert tab.locator("#scores-charts").is_hidden()

@@ -77,8 +77,8 @@ def test_another_axis(trained: Path, open_page: Open, until: Until) -> None:
         assert drawn(tab, until, "reward")[0]["x"] == pytest.approx(values, rel=1e-5)
 
 
-def test_smoothing_keeps_the_steps_and_the_means(trained: Path, open_page: Open, until: Until) -> None:
-    tab = open_page(trained)
+def test_smoothing_keeps_the_steps_and_the_means(trained: Path, read_page: Open, until: Until) -> None:
+    tab = read_page(trained)
     assert tab.locator("#training-smooth").is_checked()
     (line,) = drawn(tab, until, "reward")
     raw = numbers("reward")
@@ -116,8 +116,8 @@ def test_what_is_chosen_outlives_the_page_s_loading_itself_again(trained: Path, 
     assert open_page(trained).locator("#training-x").input_value() == "step", "another tab has choices of its own"
 
 
-def test_a_hover_names_the_number(trained: Path, open_page: Open, until: Until) -> None:
-    tab = open_page(trained)
+def test_a_hover_names_the_number(trained: Path, read_page: Open, until: Until) -> None:
+    tab = read_page(trained)
     drawn(tab, until, "watch-pass")
     tab.locator("#training-watch-pass .nsewdrag").hover()
     until(tab, "!document.getElementById('popover').hidden")
