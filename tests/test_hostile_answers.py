@@ -33,7 +33,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_no_answer_takes_a_second_to_judge(name: str) -> None:
     kind, text = HOSTILE[name]
     question = Question(id="q", question="?", answer="5", verifier=kind, metadata=MANY_NAMES)

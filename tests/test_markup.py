@@ -36,7 +36,7 @@ _OURS = re.compile(
 )
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_latex_sets_the_text_and_obeys_none_of_it(text: str) -> None:
     line = markup.latex(text)
     assert len(line.splitlines()) == 1
@@ -53,7 +53,7 @@ def test_latex_leaves_no_letter_that_tex_obeys(text: str) -> None:
     assert printable(rest) == rest
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_markdown_shows_the_text_and_obeys_none_of_it(text: str) -> None:
     line = markup.markdown(text)
     assert len(line.splitlines()) == 1
@@ -71,7 +71,7 @@ def test_ordinary_text_stays_readable() -> None:
     assert markup.latex("avg@8 Zoë 中文") == "avg@8 Zoë 中文"
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_tables_have_the_lines_and_cells_that_they_should(text: str) -> None:
     table = (text, [text, text], [[text, "1"], ["x", text]])
     lines = tables.latex([table], [text]).splitlines()

@@ -148,7 +148,7 @@ def test_a_stream_that_lacks_a_letter_gets_its_escape() -> None:
     assert b"\\u03b8\\udcff" in ran.stderr
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_console_shows_text_as_text(text: str, terminal: bool) -> None:
     stream = Tty() if terminal else io.StringIO()
@@ -168,7 +168,7 @@ def test_a_console_shows_text_as_text(text: str, terminal: bool) -> None:
         assert text in shown  # brackets and colons stand for themselves
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_progress_shows_text_as_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_module, "DELAY", 0.0)
     monkeypatch.setenv("COLUMNS", "300")
@@ -222,7 +222,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Non
 
 
 @pytest.mark.filterwarnings("always")
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_nothing_that_a_command_says_is_obeyed(cli: Cli, report: Any, text: str) -> None:
     def work() -> None:
         logging.getLogger("innerloop.any").warning("a file says %s", text)
@@ -253,7 +253,7 @@ def test_nothing_that_a_command_says_is_obeyed(cli: Cli, report: Any, text: str)
     assert ran.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_json_holds_the_text_and_no_control_character(cli: Cli, report: Any, text: str) -> None:
     report(lambda: Result(text + "\x7f"))
     ran = cli("report", "R", "--json")
