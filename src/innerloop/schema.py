@@ -82,14 +82,13 @@ class _Record:
 
         Columns that this version does not know are left out; where the table says nothing, the field's default holds.
         """
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
-        needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}  # type: ignore[arg-type]
+        known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # dataclass by contract
         return [
             cls(
                 **{
                     name: cls._restore(name, value)
                     for name, value in row.items()
-                    if name in known and (value is not None or name in needed)
+                    if name in known and value is not None
                 }
             )
             for row in table.to_pylist()
@@ -214,8 +213,6 @@ class Trajectory(_Record):
 
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
-        if value is None:
-            return None
         kinds: dict[str, Any] = {
             "source": Source,
             "mode": Mode,

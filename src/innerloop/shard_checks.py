@@ -106,7 +106,7 @@ _CHECKS: dict[str, tuple[_Check, ...]] = {
         _among("source", Source),
         _among("mode", Mode),
         _among("status", Status),
-        _among("outcome", Outcome),
+        *(_among(name, Outcome) for name in ("outcome", "recorded", "judged")),
         _within("sample", 0, 2**31 - 1),
         _within("tokens", 0, 2**31 - 1),
         _within("token_ids", 0, 2**31 - 1),
