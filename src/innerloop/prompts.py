@@ -7,11 +7,11 @@ instruction, which is the paper's where nobody gave another.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from innerloop import plain_json
 from innerloop.errors import InputError
 from innerloop.nearest import meant
 from innerloop.schema import Question
@@ -122,11 +122,7 @@ def default(question: Question) -> str | None:
 
 
 def _code(question: Question) -> str:
-    try:
-        parts = json.loads(question.metadata or "{}")
-    except ValueError:
-        parts = None
-    return "completion" if isinstance(parts, dict) and parts.get("entry_point") else "function"
+    return "completion" if plain_json.mapping(question.metadata).get("entry_point") else "function"
 
 
 def user_turn(question: str | Question, instruction: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from innerloop import plain_json
 from innerloop.evaluate.verify import number
 from innerloop.evaluate.verify.plain import folded
 from innerloop.schema import Curve, Outcome, Question, Score, Status, Trajectory
@@ -106,10 +106,4 @@ def cluster(question: Question) -> str | None:
 
 
 def _metadata(question: Question | None) -> dict[str, Any]:
-    if question is None or not question.metadata:
-        return {}
-    try:
-        found = json.loads(question.metadata)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return plain_json.mapping(question.metadata if question else None)

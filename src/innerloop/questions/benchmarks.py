@@ -10,14 +10,13 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.nearest import nearest
 from innerloop.questions import files, hub, livecodebench
 from innerloop.questions.mapping import to_row
-from innerloop.questions.rows import Row, collect, scalar_text
+from innerloop.questions.rows import Row, check_row, collect, scalar_text
 from innerloop.schema import Question
 
 Reader = Callable[[Mapping[str, Any], str, int], dict[str, Any]]  # row, where it stands, seed
@@ -291,7 +290,7 @@ def load(source: str, limit: int | None = None, seed: int = 0) -> list[Question]
     if at and not file:
         raise InputError(f"{source}: no file after the @; write {name}@FILE, or {name} to load from the hub")
     if file:
-        raw = files.rows(Path(file).expanduser())
+        raw = files.rows(files.expanded(file))
     elif benchmark.files:
         raw = hub.file_rows(benchmark.hub, benchmark.files)
     else:
@@ -307,8 +306,13 @@ def _rows(benchmark: Benchmark, raw: Iterator[Row], seed: int) -> Iterator[Row]:
     if benchmark.prompt not in (None, "paper"):  # that one is the model's instruction, which may be another
         defaults["prompt_template"] = benchmark.prompt
     for where, row in raw:
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
-        result = benchmark.read(row, where, seed)
+        check_row(row, where)
+        try:
+            result = benchmark.read(row, where, seed)
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # a field is missing or no text
+            said = f"no field {error}" if isinstance(error, KeyError) else first_line(error, 200)
+            raise InputError(f"{where}: not a row of this benchmark ({said}); give the benchmark's own rows") from error
         if benchmark.keep is None or benchmark.keep(result, where):
             yield where, result | {name: value for name, value in defaults.items() if not result.get(name)}

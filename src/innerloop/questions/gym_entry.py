@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from innerloop import plain_json
+
 
 def to_json(family: str, parameters: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     """One JSON object: ``family``, its ``parameters`` as they were typed, the ``entry`` as reasoning-gym made it."""
@@ -19,13 +21,13 @@ def to_json(family: str, parameters: Mapping[str, Any], entry: Mapping[str, Any]
 
 def from_json(text: str) -> dict[str, Any] | None:
     """What ``to_json`` was given, or None where the text is something else."""
+    record = plain_json.mapping(text)
+    if not isinstance(record.get("entry"), dict):
+        return None
     try:
-        record = json.loads(text)
-    except ValueError:
+        return record | {"entry": _unmark(record["entry"])}
+    except (TypeError, ValueError):  # marks around something else than what they mark
         return None
-    if not isinstance(record, dict) or not isinstance(record.get("entry"), dict):
-        return None
-    return record | {"entry": _unmark(record["entry"])}
 
 
 def _mark(value: Any) -> Any:

@@ -45,8 +45,15 @@ def parse(source: str) -> tuple[str, str | None, str]:
 def rows(name: str, config: str | None, split: str) -> Iterator[Row]:
     """The rows of a split as they are, each with its place."""
     place = ":".join(part for part in ("hf", name, config, split) if part)
-    for number, row in enumerate(_dataset(name, config, split, place)):
-        yield f"{place}, row {number}", row
+    number = 0
+    try:
+        for row in _dataset(name, config, split, place):
+            yield f"{place}, row {number}", row
+            number += 1
+    except InputError:
+        raise
+    except (ValueError, OSError, LookupError, TypeError, ArithmeticError) as error:  # text that is not UTF-8, dates …
+        raise InputError(f"{place}, row {number}: cannot be read ({_first_line(error)}); check its files") from error
 
 
 def file_rows(name: str, names: Sequence[str]) -> Iterator[Row]:

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import pickletools
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.errors import InputError
+from innerloop import plain_json
+from innerloop.errors import InputError, first_line
 from innerloop.prompts import PROMPTS
 from innerloop.questions.rows import scalar_text
 
 LARGEST = 1 << 29  # bytes that a question's private tests may have when they are unpacked; the real ones stay below
 _TEXT = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_MOST_OPERATIONS = 16  # of a pickle that says one text; half of the bytes that it may have would take minutes to read
 _AROUND = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
 _KEPT = ("platform", "contest_id", "contest_date", "question_title")
 
@@ -69,12 +70,16 @@ def cases(parts: Mapping[str, Any], where: str) -> Iterator[tuple[str, Case]]:
     """
     for name in ("public_test_cases", "private_test_cases"):
         text = parts.get(name) or "[]"
-        if not text.lstrip().startswith("["):
+        if not isinstance(text, str):
+            raise InputError(f"{where}: {name} is no text; take the row out or get the file again")
+        if not text[:100].lstrip().startswith("["):
             text = unpack(text, f"{where}: {name}")
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: {name} is no JSON; take the row out or get the file again") from error
+            found = plain_json.loads(text)
+        except ValueError as error:
+            raise InputError(
+                f"{where}: {name} is no JSON ({first_line(error, 100)}); take the row out or get the file again"
+            ) from error
         if not isinstance(found, list):
             raise InputError(f"{where}: {name} is no list of tests; take the row out or get the file again")
         for test in found:
@@ -108,7 +113,10 @@ def _one_text(pickled: bytes, where: str, remedy: str) -> str:
     texts: list[str] = []
     other: str | None = None
     try:
-        for operation, argument, _ in pickletools.genops(pickled):
+        for number, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
+            if number > _MOST_OPERATIONS:
+                other = f"more than {_MOST_OPERATIONS} operations"
+                break
             if operation.name in _TEXT and isinstance(argument, str) and not texts:
                 texts.append(argument)
             elif operation.name not in _AROUND:
@@ -127,8 +135,8 @@ def _function(row: Mapping[str, Any], where: str) -> str | None:
     """``metadata.func_name``; the metadata is JSON text."""
     metadata = row.get("metadata") or "{}"
     try:
-        metadata = json.loads(metadata) if isinstance(metadata, str) else metadata
-    except (ValueError, RecursionError) as error:
+        metadata = plain_json.loads(metadata) if isinstance(metadata, str) else metadata
+    except ValueError as error:
         raise InputError(f"{where}: metadata is no JSON; take the row out or get the file again") from error
     name = metadata.get("func_name") if isinstance(metadata, Mapping) else None
     if name is not None and not (isinstance(name, str) and name.isidentifier()):

@@ -27,7 +27,11 @@ def to_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     stands apart, a chat as prompt and ``reward_model.ground_truth`` (verl), and a list that holds one answer.
     ``InputError`` where no question or no answer can be found.
     """
-    lower = {name.lower(): name for name in row}
+    lower: dict[str, str] = {}
+    known = {alias for aliases in NAMES.values() for alias in aliases}
+    for name in row:
+        if lower.setdefault(name.lower(), name) != name and name.lower() in known:
+            raise InputError(f"{where}: the fields {lower[name.lower()]!r} and {name!r} are one; rename one of them")
     source = {field: next((lower[n] for n in names if n in lower), None) for field, names in NAMES.items()}
     result = {name: value for name, value in row.items() if name not in source.values() and name not in NAMES}
     for field, name in source.items():

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from innerloop.errors import InputError
+from innerloop import plain_json
+from innerloop.errors import InputError, first_line
 from innerloop.nearest import closest
 from innerloop.prompts import resolve
 from innerloop.schema import Question
@@ -18,6 +19,8 @@ FIELDS = (
     "prompt_template",  # a name of `innerloop.prompts`, or a template
 )
 _TESTS = ("tests", "public_test_cases", "private_test_cases")  # where they judge code, an answer may be missing
+
+MOST = 10_000_000  # rows that are taken; a small file may hold more
 
 Row = tuple[str, Mapping[str, Any]]  # where it stands ("data.jsonl, line 3"), and what stands there
 
@@ -38,6 +41,8 @@ def collect(rows: Iterable[Row], prefix: str, limit: int | None) -> list[Questio
             )
         seen[question.id] = where
         questions.append(question)
+        if len(questions) > MOST:
+            raise InputError(f"{where}: more than {MOST:,} questions; take fewer with --limit")
         if len(questions) == limit:
             break
     return questions
@@ -51,10 +56,7 @@ def check_limit(limit: int | None) -> None:
 
 def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
     """One checked question; fields that a question does not have are kept as JSON in ``metadata``."""
-    if not isinstance(row, Mapping):
-        raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
-    if any(not isinstance(name, str) for name in row):
-        raise InputError(f"{where}: more cells than the header has columns; quote the cells that contain commas")
+    check_row(row, where)
     question = text_in(row, "question", where)
     answer = text_in(row, "answer", where)
     verifier = _optional(row, "verifier", where)
@@ -83,18 +85,29 @@ def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
     )
 
 
+def check_row(row: Any, where: str) -> None:
+    """``InputError`` for what is no row with named fields."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
+    if any(not isinstance(name, str) for name in row):
+        raise InputError(f"{where}: more cells than the header has columns; quote the cells that contain commas")
+
+
 def scalar_text(value: Any) -> str | None:
     """A text, or a number as text: 18 → "18", 18.0 → "18" (tables turn whole numbers into floats), 0.5 → "0.5".
 
-    ``None`` for what is neither.
+    ``None`` for what is neither, and for numbers that are not written out.
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    return str(value)
+    try:
+        return str(value) if isinstance(value, int) or math.isfinite(value) else None
+    except ValueError:  # Python writes no integer of more than 4300 digits; a Decimal may be no number
+        return None
 
 
 def missing(value: Any) -> bool:
@@ -109,8 +122,16 @@ def text_in(row: Mapping[str, Any], name: str, where: str) -> str | None:
         return None
     text = scalar_text(value)
     if text is None:
-        raise InputError(f"{where}: {name} is a {type(value).__name__} ({str(value)[:40]}); write it as text in quotes")
+        raise InputError(f"{where}: {name} is a {type(value).__name__} ({shown(value)}); write it as text in quotes")
     return _whole(text, name, where)
+
+
+def shown(value: Any) -> str:
+    """The beginning of any value, for a message."""
+    try:
+        return str(value)[:40]
+    except (ValueError, RecursionError):
+        return "…"
 
 
 def _whole(text: str, name: str, where: str) -> str:
@@ -141,7 +162,7 @@ def _candidates(value: Any, where: str) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = plain_json.loads(value)
         except ValueError:
             raise InputError(f'{where}: candidates is no list; write it as JSON, e.g. ["12", "14"]') from None
     texts = [scalar_text(item) for item in value] if isinstance(value, list | tuple) else [None]
@@ -154,19 +175,36 @@ def _metadata(row: Mapping[str, Any], where: str) -> str | None:
     extra = {name: value for name, value in row.items() if name not in FIELDS and not missing(value)}
     own = row.get("metadata")
     if missing(own) or own == "":
-        return _json(extra) if extra else None
-    if isinstance(own, str) and not extra:
-        return own
+        return _json(extra, where) if extra else None
     if isinstance(own, str):
+        text = _whole(own, "metadata", where)
         try:
-            own = json.loads(own)
-        except ValueError:
+            own = plain_json.loads(text)
+        except json.JSONDecodeError:
+            if not extra:
+                return text  # nothing that reads metadata makes anything of it
             raise InputError(f"{where}: metadata is not JSON; write an object, or rename the field") from None
-    return _json({**own, **extra} if isinstance(own, Mapping) else {"metadata": own, **extra})
+        except ValueError as error:
+            raise InputError(f"{where}: metadata cannot be read ({first_line(error, 200)}); write it anew") from None
+        if not extra:
+            return text
+    own = own if isinstance(own, Mapping) else {"metadata": own}
+    twice = next((name for name in extra if name in own and own[name] != extra[name]), None)
+    if twice is not None:
+        raise InputError(f"{where}: metadata holds another {twice!r} than the field of that name; take one of them out")
+    return _json({**own, **extra}, where)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, default=str, sort_keys=True)
+def _json(value: Any, where: str) -> str:
+    """A value as text that `plain_json` reads."""
+    try:
+        text = json.dumps(value, default=str, sort_keys=True)
+        plain_json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{where}: fields that cannot be kept ({first_line(error, 200)}); take them out, or write them as text"
+        ) from None
+    return text
 
 
 def numbered(rows: Iterable[Mapping[str, Any]], name: str, start: int = 1) -> Iterator[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from innerloop.errors import InputError
 from innerloop.nearest import nearest
@@ -36,10 +35,10 @@ def load(source: str | os.PathLike[str], *, limit: int | None = None, seed: int 
 
         return hub.load(name, limit)
     head, at, _ = name.partition("@")
-    if name in benchmarks.BENCHMARKS or (at and not Path(name).exists() and "/" not in head):
+    if name in benchmarks.BENCHMARKS or (at and not os.path.exists(name) and "/" not in head):  # noqa: PTH110
         return benchmarks.load(name, limit, seed)
-    path = Path(name).expanduser()
-    if not path.exists() and not path.suffix and "/" not in name:
+    path = files.expanded(name)
+    if not os.path.exists(path) and not path.suffix and "/" not in name:  # noqa: PTH110  # Path.exists may raise
         known = [*benchmarks.BENCHMARKS, "hf:", "gym:"]
         raise InputError(f"{name}: no such file or benchmark (give {USAGE}){nearest(name, known)}")
     return files.load(path, limit)

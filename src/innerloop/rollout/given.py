@@ -10,7 +10,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.nearest import nearest
 from innerloop.questions import files
-from innerloop.questions.rows import missing, scalar_text, text_in
+from innerloop.questions.rows import MOST, check_row, missing, scalar_text, shown, text_in
 from innerloop.rollout.oracle import ORACLE, from_oracle, is_oracle
 from innerloop.schema import Mode, Outcome, Question, Source, Status, Trajectory
 from innerloop.store import Run
@@ -104,9 +104,10 @@ def from_file(
     strays = total = 0
     found = []
     for where, row in files.rows(path):
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where}: not an object but a {type(row).__name__}; write a row as an object with fields")
+        check_row(row, where)
         total += 1
+        if total > MOST:
+            raise InputError(f"{where}: more than {MOST:,} trajectories; take the others in a run of their own")
         question_id = _required(row, "question_id", where)
         number = counts[question_id] = counts.get(question_id, -1) + 1
         trajectory = _from_row(row, where, question_id, number, text_needed=text_needed)
@@ -193,9 +194,9 @@ def _mode(row: Mapping[str, Any], where: str) -> Mode:
 def _correct(value: Any, where: str) -> bool | None:
     if missing(value) or value == "":
         return None
-    truth = _TRUTH.get(str(value).strip().lower().removesuffix(".0"))
+    truth = _TRUTH.get(shown(value).strip().lower().removesuffix(".0"))
     if truth is None:
-        raise InputError(f"{where}: correct is {str(value)[:40]!r}; write true or false, or leave it out where unknown")
+        raise InputError(f"{where}: correct is {shown(value)!r}; write true or false, or leave it out where unknown")
     return truth
 
 
@@ -211,6 +212,6 @@ def _sample(value: Any, number: int, where: str) -> int:
 
 def _count(value: Any, name: str, where: str, what: str) -> int:
     text = scalar_text(value) or ""
-    if not (text.isascii() and text.isdigit() and int(text) < 2**31):
-        raise InputError(f"{where}: {name} is {str(value)[:40]!r}; write {what}, or leave it out")
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**31):
+        raise InputError(f"{where}: {name} is {shown(value)!r}; write {what}, or leave it out")
     return int(text)

@@ -17,7 +17,6 @@ sets out to deceive them in its own interpreter can.
 from __future__ import annotations
 
 import builtins
-import json
 import re
 import textwrap
 import threading
@@ -26,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from innerloop import plain_json
 from innerloop.errors import InputError
 from innerloop.evaluate.verify.job import CLOSED, NOT_RUN, SANDBOX, Program, Reply, Tests
 from innerloop.evaluate.verify.sandbox import Choice, Ended, Limits, Sandbox, Stop, choose
@@ -39,7 +39,7 @@ _BUILTIN = frozenset((*dir(builtins), "assert", "check", "candidate"))
 
 def judge(question: Question, shown: str, *, complete: bool) -> Verdict | Program:
     """The program to run for the visible text of an answer; a verdict where there is nothing to run."""
-    parts = _parts(question)
+    parts = plain_json.mapping(question.metadata)
     if any(parts.get(name) for name in ("public_test_cases", "private_test_cases")):
         return _tested(parts, shown, complete=complete)
     tests = parts.get("tests")
@@ -136,14 +136,6 @@ def _completed(prompt: str, code: str) -> list[str]:
         prompt + textwrap.indent(code, "    "),
         code,
     ]
-
-
-def _parts(question: Question) -> dict[str, Any]:
-    try:
-        parts = json.loads(question.metadata or "{}")
-    except ValueError:
-        return {}
-    return parts if isinstance(parts, dict) else {}
 
 
 class Programs:
