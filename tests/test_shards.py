@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from innerloop import store
 from innerloop.errors import InputError
 from innerloop.schema import Outcome, Question, Source, Trajectory
 from innerloop.store import Run
@@ -111,7 +111,7 @@ def test_what_is_held_is_written_once_where_more_is_known_in_time(run: Run, soon
         assert on_disk(run) == {"q/sample-0": Outcome.RIGHT, "q/sample-1": None}
         shards.add(replace(sample(1), outcome=Outcome.WRONG))
     assert on_disk(run) == {"q/sample-0": Outcome.RIGHT, "q/sample-1": Outcome.WRONG}
-    rows = sum(store.pq.read_metadata(shard).num_rows for shard in (run.path / "trajectories").glob("*.parquet"))
+    rows = sum(pq.read_metadata(shard).num_rows for shard in (run.path / "trajectories").glob("*.parquet"))
     assert rows == 3
 
 
@@ -202,7 +202,7 @@ def test_all_are_judged_in_order_and_one_batch_at_a_time(run: Run) -> None:
     assert seen == [f"q/sample-{number}" for number in range(50)]
     assert on_disk(run) == dict.fromkeys(seen, Outcome.RIGHT)
     assert judge.most == 1
-    rows = sum(store.pq.read_metadata(shard).num_rows for shard in (run.path / "trajectories").glob("*.parquet"))
+    rows = sum(pq.read_metadata(shard).num_rows for shard in (run.path / "trajectories").glob("*.parquet"))
     assert rows == 50
 
 

@@ -164,19 +164,19 @@ def test_a_kill_in_the_middle_of_merging_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: int
 ) -> None:
     monkeypatch.setattr(store, "_MOST_SMALL", 4)
-    real, calls = Path.unlink, []
+    real, calls = store.remove_file, []
 
-    def unlink(path: Path, missing_ok: bool = False) -> None:
+    def remove(path: Path, root: Path) -> None:
         calls.append(path)
         if len(calls) > removed:
             raise KeyboardInterrupt
-        real(path, missing_ok)
+        real(path, root)
 
     with pytest.raises(KeyboardInterrupt), Run.start(tmp_path / "R", "probe", {}) as run:  # noqa: PT012  # the whole block is what fails
         for number in range(3):
             run.write("questions", Question.to_table([question(number), question(9, text=f"at {number}")]))
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "unlink", unlink)
+            patch.setattr(store, "remove_file", remove)
             run.write("questions", Question.to_table([question(3)]))
     assert len(list((tmp_path / "R/questions").glob("*.parquet"))) == 4 - removed
     with Run.start(tmp_path / "R", "probe", {}) as run:
@@ -215,10 +215,10 @@ def test_a_reader_is_not_troubled_by_shards_that_go_meanwhile(folder: Path, monk
 def test_a_full_disk_while_merging_keeps_all_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_MOST_SMALL", 3)
 
-    def full(path: Path, content: object) -> Path:
+    def full(path: Path, content: object, **where: Path) -> Path:
         if path.suffix == ".parquet" and path.exists():
             raise InputError("full")
-        return write_file(path, content)  # type: ignore[arg-type]
+        return write_file(path, content, **where)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store, "write_file", full)
     with Run.start(tmp_path / "R", "probe", {}) as run:

@@ -16,7 +16,7 @@ class InputError(ValueError):
     long is left out.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str = "") -> None:
         super().__init__(_one_line(message))
 
 

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from innerloop.atomic import cannot_write
+from innerloop.atomic import cannot_write, linked
 from innerloop.errors import InputError
+
+_OPENING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the folder for this process; the kernel lets go when the process dies, however it dies."""
+    file = path / ".lock"
     try:
-        handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(file, _OPENING, 0o666)
     except OSError as error:
+        if file.is_symlink():
+            linked(file)
         cannot_write(path, error)
     try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{file}: is no file but a pipe or device; remove it")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -29,10 +38,11 @@ def locked(path: Path) -> Iterator[None]:
                 f"{path}: in use by another innerloop process (pid {holder}); wait for it or choose another --out"
             ) from error
         except OSError as error:
-            cannot_write(path / ".lock", error)
-        with suppress(OSError):  # the pid only helps the reader of a message
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            cannot_write(file, error)
+        if about.st_nlink == 1:  # what has another name elsewhere may be somebody's file
+            with suppress(OSError):  # the pid only helps the reader of a message
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         _release_in_forked_workers()
         _held.add(handle)
         yield

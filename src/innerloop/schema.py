@@ -305,7 +305,7 @@ class Curve(_Record):
                     candidates=tuple(first.get("candidates") or ()),
                     candidate_tokens=tuple(first.get("candidate_tokens") or ()),
                     candidate_losses=tuple(tuple(row["candidate_losses"]) for row in rows)
-                    if first.get("candidate_losses") is not None
+                    if all(row.get("candidate_losses") is not None for row in rows)
                     else (),
                 )
             )

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
+import re
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,33 +28,33 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from innerloop.atomic import cannot_write, make_folder, sync_folder
+from innerloop import manifest as manifests
+from innerloop import shards
+from innerloop.atomic import (
+    cannot_write,
+    make_folder,
+    names_in,
+    opened_folder,
+    remove_file,
+    rename,
+    sync_folder,
+)
 from innerloop.atomic import write_file as write_file  # who writes into a run folder finds it here
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.lock import locked
+from innerloop.manifest import FORMAT, Manifest
 from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
+from innerloop.shards import KINDS
+from innerloop.shards import STAGES as STAGES
 
 log = logging.getLogger("innerloop.store")
 
-FORMAT = 1  # of run.json and the shards; raise it when an older reader would misread a newer run
-_KINDS: dict[str, tuple[pa.Schema, str]] = {  # stage: the schema of its rows, the column that holds the unit's id
-    "questions": (Question.SCHEMA, "id"),
-    "trajectories": (Trajectory.SCHEMA, "id"),
-    "curves": (Curve.SCHEMA, "trajectory_id"),
-    "updates": (Update.SCHEMA, "id"),
-    "landscapes": (Landscape.SCHEMA, "id"),
-    "scores": (Score.SCHEMA, "id"),
-    "steps": (Step.SCHEMA, "id"),
-}
-STAGES = tuple(_KINDS)
 _PACKAGES = ("innerloop", "torch", "transformers", "tokenizers", "datasets", "math-verify", "reasoning-gym")
 _MOST_SMALL = 64  # shards; so many small ones at the end of a stage become one
 _SMALL = 8 << 20  # bytes of a shard that is no longer merged
 _MOST_MERGED = 512 << 20  # bytes of the rows that are merged at once; Arrow's texts of one column end at 2 GiB
-
-Manifest = dict[str, Any]
+_SHARD = re.compile(r"([0-9]{1,12})\.parquet", re.ASCII)
 
 
 class Run:
@@ -70,10 +72,10 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """An existing run folder, for reading. Raises ``InputError`` where there is none."""
         path = Path(path)
-        if not (path / "run.json").is_file():
-            what = "has no run.json" if path.exists() else "does not exist"
+        if not manifests.there(path):
+            what = "has no run.json" if os.path.exists(path) else "does not exist"  # noqa: PTH110  # raises for no name
             raise InputError(f"{path}: not a run folder ({what}); give the folder that an innerloop command wrote")
-        return cls(path, _read_manifest(path / "run.json"))
+        return cls(path, manifests.read(path))
 
     @classmethod
     @contextmanager
@@ -143,17 +145,16 @@ class Run:
 
     def read(self, stage: str) -> pa.Table:
         """Every unit of a stage once, in the order written; an empty table when there is none."""
-        schema, _ = _KINDS[stage]
         while True:
             try:
-                tables = [self._read_shard(shard, schema) for shard in self._shards(stage)]
+                tables = [self._read_shard(shard) for shard in self._shards(stage)]
             except FileNotFoundError:  # a process that writes here has just merged it with others
                 continue
-            return _each_once(stage, [table for table in tables if table is not None])
+            return shards.each_once(stage, [table for table in tables if table is not None])
 
     def done(self, stage: str, column: str | None = None) -> set[str]:
         """The values of ``column`` (by default the unit ids) in the shards that can be read."""
-        return set(pc.unique(self.read(stage)[column or _KINDS[stage][1]]).to_pylist())
+        return set(pc.unique(self.read(stage)[column or KINDS[stage][1]]).to_pylist())
 
     def write(self, stage: str, table: pa.Table) -> Path:
         """Add one shard of whole units. ``InputError`` on a full disk or a read-only folder, nothing half-written."""
@@ -167,19 +168,21 @@ class Run:
         with self._writing:
             before = self._shards(stage)
             self._add(stage, table)
-            _remove(before)
+            self._remove(before)
 
     def _add(self, stage: str, table: pa.Table) -> Path:
         folder = self.path / stage
+        make_folder(folder, root=self.path)
         try:
-            folder.mkdir(exist_ok=True)
             for shard in [shard for shard in self._corrupt if shard.parent == folder]:
-                shard.rename(shard.with_name(f"{shard.name}.corrupt"))
+                rename(shard, f"{shard.name}.corrupt", self.path)
                 self._corrupt.remove(shard)
+            names = names_in(folder, self.path)
         except OSError as error:
             cannot_write(folder, error)
-        numbers = [int(name.stem.split(".")[0]) for name in folder.glob("[0-9]*.parquet*")]
-        shard = write_file(folder / f"{max(numbers, default=-1) + 1:05d}.parquet", _packed(stage, table))
+        numbers = [int(match[1]) for name in names if (match := _SHARD.match(name))]
+        shard = folder / f"{max(numbers, default=-1) + 1:05d}.parquet"
+        write_file(shard, shards.packed(stage, table), root=self.path)
         self._fresh = False
         return shard
 
@@ -191,16 +194,16 @@ class Run:
         once.
         """
         small: list[Path] = []
-        for shard in reversed(self._shards(stage)):
-            if shard.stat().st_size >= _SMALL:
-                break
-            small.insert(0, shard)
+        with opened_folder(self.path / stage, self.path) as folder:
+            for shard in reversed(self._shards(stage)):
+                if os.stat(shard.name, dir_fd=folder, follow_symlinks=False).st_size >= _SMALL:
+                    break
+                small.insert(0, shard)
         if len(small) < _MOST_SMALL:
             return
-        schema, _ = _KINDS[stage]
         tables: list[pa.Table] = []
         for shard in reversed(small):  # what cannot be read, or was written by another version, stays as it is
-            table = self._read_shard(shard, schema, whole=True)
+            table = self._read_shard(shard, whole=True)
             if table is None or sum(entry.nbytes for entry in (table, *tables)) > _MOST_MERGED:
                 break
             tables.insert(0, table)
@@ -208,11 +211,19 @@ class Run:
         if len(small) < 2:
             return
         try:
-            write_file(small[-1], _packed(stage, _each_once(stage, tables)))
+            write_file(small[-1], shards.packed(stage, shards.each_once(stage, tables)), root=self.path)
         except InputError as error:  # a full disk: everything is there as it was
             log.debug("%s: shards are not merged: %s", self.path / stage, error)
             return
-        _remove(small[:-1])
+        self._remove(small[:-1])
+
+    def _remove(self, shards: Sequence[Path]) -> None:
+        """Delete shards that a later one stands for, once that one would outlive a loss of power."""
+        with suppress(OSError):  # what stays counts for nothing beside the later one
+            for folder in {shard.parent for shard in shards}:
+                sync_folder(folder)
+            for shard in shards:
+                remove_file(shard, self.path)
 
     def questions(self) -> list[Question]:
         """The questions of this run, each once."""
@@ -245,38 +256,29 @@ class Run:
         return sorted(Step.from_table(self.read("steps")), key=lambda record: record.step)
 
     def _shards(self, stage: str) -> list[Path]:
-        return sorted((self.path / stage).glob("[0-9]*.parquet"), key=lambda shard: int(shard.stem))
+        folder = self.path / stage
+        names = [name for name in names_in(folder, self.path) if _SHARD.fullmatch(name)]
+        return sorted((folder / name for name in names), key=lambda shard: int(shard.stem))
 
-    def _read_shard(self, shard: Path, schema: pa.Schema, *, whole: bool = False) -> pa.Table | None:
-        """The rows with the columns of ``schema`` (absent nullable ones null), or None for a corrupt shard.
-
-        ``whole``: None for a shard with other columns too.
-        """
+    def _read_shard(self, shard: Path, *, whole: bool = False) -> pa.Table | None:
+        """The rows, or None for a corrupt shard; with ``whole`` also for one with columns that are not known here."""
         try:
-            # A ParquetFile, unlike pq.read_table, looks at this file alone and at no folder names.
-            with pq.ParquetFile(shard, page_checksum_verification=True) as file:
-                table = file.read()
-            if whole and not set(table.column_names) <= set(schema.names):
-                return None
-            columns = [
-                table[field.name] if field.name in table.column_names or not field.nullable else pa.nulls(len(table))
-                for field in schema
-            ]
-            return pa.table(columns, names=schema.names).cast(schema)
-        except FileNotFoundError:
+            return shards.read(shard, self.path, whole=whole)
+        except (FileNotFoundError, InputError):  # links and pipes are refused, not left out
             raise
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             if shard not in self._corrupt:
                 self._corrupt.add(shard)
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                reason = first_line(error, 200)
                 log.warning("%s is corrupt and left out (%s); the same command again redoes its units", shard, reason)
             return None
 
     def _clean(self) -> None:
         """Remove what a killed process left half-written; we hold the lock, so nobody is writing it."""
         for folder in (self.path, *(self.path / stage for stage in STAGES)):
-            for leftover in folder.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+            for name in names_in(folder, self.path):
+                if name.startswith(".") and name.endswith(".tmp"):
+                    remove_file(folder / name, self.path)
 
     def _entry(self) -> dict[str, Any]:
         assert self._verb is not None, "a run opened for reading has no verb of its own"
@@ -329,14 +331,14 @@ class Run:
             if self.manifest["stages"]:
                 self._save()
                 return
-            (self.path / "run.json").unlink()
-            if not any(entry for entry in self.path.iterdir() if entry.name != ".lock"):
-                (self.path / ".lock").unlink()
+            remove_file(self.path / manifests.NAME, self.path)
+            if names_in(self.path, self.path) == [".lock"]:
+                remove_file(self.path / ".lock", self.path)
                 self.path.rmdir()
 
     def _save(self) -> None:
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n"
-        write_file(self.path / "run.json", text.encode())
+        write_file(self.path / manifests.NAME, text.encode())
 
 
 class Follower(Run):
@@ -345,7 +347,7 @@ class Follower(Run):
     @classmethod
     def follow(cls, path: Path, verb: str) -> Follower:
         """The run that the first process of a training has just begun or gone on with."""
-        return cls(path, _read_manifest(path / "run.json"), verb)
+        return cls(path, manifests.read(path), verb)
 
     def write(self, stage: str, table: pa.Table) -> Path:  # noqa: ARG002
         """Nothing: the first process writes."""
@@ -358,52 +360,9 @@ class Follower(Run):
         """Nothing: notes are for this process alone."""
 
 
-def _packed(stage: str, table: pa.Table) -> pa.Buffer:
-    """A table as the content of a shard."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.cast(_KINDS[stage][0]), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
-
-
-def _each_once(stage: str, tables: Sequence[pa.Table]) -> pa.Table:
-    """The tables as one, in their order; of a unit that stands in several, the latest."""
-    schema, key = _KINDS[stage]
-    kept: list[pa.Table] = []
-    seen = pa.array([], pa.string())
-    for table in reversed(tables):
-        fresh = table.filter(pc.invert(pc.is_in(table[key], value_set=seen)))
-        seen = pa.concat_arrays([seen, pc.unique(fresh[key].combine_chunks())])
-        kept.append(fresh)
-    return pa.concat_tables(reversed(kept)) if kept else schema.empty_table()
-
-
-def _remove(shards: Sequence[Path]) -> None:
-    """Delete shards that a later one stands for, once that one would outlive a loss of power."""
-    with suppress(OSError):  # what stays counts for nothing beside the later one
-        for folder in {shard.parent for shard in shards}:
-            sync_folder(folder)
-        for shard in shards:
-            shard.unlink()
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); restore it or choose another folder") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
-        raise InputError(f"{path}: not a run's manifest (no 'stages'); restore it or choose another folder")
-    if manifest.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: format {manifest.get('format')!r}, but this version of innerloop reads format {FORMAT}; "
-            f"use the version that wrote it"
-        )
-    return manifest
-
-
 def _manifest_to_go_on_with(path: Path) -> Manifest:
-    if (path / "run.json").is_file():
-        return _read_manifest(path / "run.json")
+    if manifests.there(path):
+        return manifests.read(path)
     foreign = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     if foreign:
         raise InputError(f"{path}: holds {foreign[0]} but no run.json, so it is no run folder; choose another --out")

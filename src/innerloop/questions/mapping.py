@@ -29,9 +29,10 @@ def to_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     lower: dict[str, str] = {}
     known = {alias for aliases in NAMES.values() for alias in aliases}
-    for name in row:
-        if lower.setdefault(name.lower(), name) != name and name.lower() in known:
-            raise InputError(f"{where}: the fields {lower[name.lower()]!r} and {name!r} are one; rename one of them")
+    for written in row:
+        first = lower.setdefault(written.lower(), written)
+        if first != written and written.lower() in known:
+            raise InputError(f"{where}: the fields {first!r} and {written!r} mean the same; rename one of them")
     source = {field: next((lower[n] for n in names if n in lower), None) for field, names in NAMES.items()}
     result = {name: value for name, value in row.items() if name not in source.values() and name not in NAMES}
     for field, name in source.items():
