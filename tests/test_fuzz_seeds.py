@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,17 @@ SEEDS = sorted(file for file in (FUZZ / "seeds").rglob("*") if file.is_file())
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda file: "/".join(file.relative_to(FUZZ / "seeds").parts))
 def test_holds_on_the_seed(seed):
-    name = seed.relative_to(FUZZ / "seeds").parts[0]
+    loaded(seed.relative_to(FUZZ / "seeds").parts[0]).one(seed.read_bytes())
+
+
+@cache
+def loaded(name):
     spec = importlib.util.spec_from_file_location(f"fuzz_{name}", FUZZ / "targets" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     target = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(target)
-    target.one(seed.read_bytes())
+    return target
 
 
 def test_every_target_has_seeds():

@@ -168,6 +168,20 @@ def rename(path: Path, name: str, root: Path) -> None:
         os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
+def keep_as(path: Path, name: str, root: Path) -> None:
+    """Let a file be there under another name, too, before it is replaced; without its own, where a disk cannot."""
+    between = f".{name}.{os.getpid()}.tmp"
+    with opened_folder(path.parent, root) as folder:
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(between, dir_fd=folder)
+            os.link(path.name, between, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.replace(between, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
 def remove_file(path: Path, root: Path) -> None:
     """Delete a file, or a link itself."""
     with opened_folder(path.parent, root) as folder, suppress(FileNotFoundError):

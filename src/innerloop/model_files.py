@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from innerloop.atomic import refuse_links
 from innerloop.errors import InputError, first_line
 from innerloop.gguf_cache import converted
 from innerloop.nearest import closest
@@ -43,7 +44,10 @@ def locate(name: str) -> Path | None:
         return path
     if path.is_dir():
         trained = path / "model"  # a run folder of train stands for the model in it
-        return _folder(trained if (path / "run.json").is_file() and trained.is_dir() else path)
+        if not ((path / "run.json").is_file() and trained.is_dir()):
+            return _folder(path)
+        refuse_links(trained, path)
+        return _folder(trained)
     if _looks_like_path(name):
         raise InputError(f"model {name!r}: no such file or folder{_nearest_sibling(path)}; {ACCEPTED}")
     if near := closest(name, BUNDLED):

@@ -13,8 +13,8 @@ from innerloop.parquet_bounds import BoundsError, check
 
 PART = 1 << 26  # bytes of Python's values that one part of a file unpacks to
 _ROW = 1 << 29  # and at most, where it is one row
-_FREE = 1 << 30  # bytes that any file may unpack to; beyond, so many times its own size
-_TIMES = 100
+_FREE = 1 << 28  # bytes that any file may unpack to; beyond, so many times its own size
+_TIMES = 200
 _EACH = 64  # bytes of a Python value beside its text, roughly
 _BUFFER = 1 << 20
 

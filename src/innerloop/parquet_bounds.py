@@ -94,6 +94,15 @@ def check(file: BinaryIO) -> Bounds:
         raise BrokenError(str(error)) from error
 
 
+def rows_in(file: BinaryIO) -> int | None:
+    """How many rows a file says that it has; None where it says nothing that can be read."""
+    try:
+        rows = _number(_footer(file, file.seek(0, os.SEEK_END)), 3, -1)
+    except (ThriftError, BoundsError, BrokenError):
+        return None
+    return rows if rows >= 0 else None
+
+
 def _check(file: BinaryIO) -> Bounds:
     size = file.seek(0, os.SEEK_END)
     footer = _footer(file, size)

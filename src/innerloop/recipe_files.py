@@ -15,8 +15,11 @@ from cyclopts import App
 from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Dict
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
+from innerloop.input_files import opened
 
+_LARGEST = 1 << 20  # bytes
+_DEEPEST = 2  # tables within tables: a command has two words at most
 OPTION = "--recipe"
 HELP = "A TOML file with options of this command; those of the command line win over it."
 
@@ -32,20 +35,20 @@ class RecipeFile:
         file = Path(given[-1].value)
         options = _options(file, commands)
         names = [name for argument in arguments for name in argument.names if name not in (OPTION, "--help")]
+        written: dict[str, str] = {}
         for key in options:
-            if f"--{key.replace('_', '-')}" not in names:
-                raise InputError(f"{file}, [{'.'.join(commands)}]: unknown key {key!r}{_nearest(key, names)}")
+            option = f"--{key.replace('_', '-')}"
+            place = f"{file}, [{'.'.join(commands)}]"
+            if option not in names:
+                raise InputError(f"{place}: unknown key {key!r}{_nearest(key, names)}")
+            if written.setdefault(option, key) != key:
+                raise InputError(f"{place}: {written[option]!r} and {key!r} are one option; take one of them out")
         Dict(options, source=str(file), use_commands_as_keys=False)(app, commands, arguments)
 
 
 def _options(file: Path, commands: Sequence[str]) -> dict[str, Any]:
     """The table of a command. `InputError` for a file that cannot be read or is for other commands."""
-    try:
-        table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--recipe {file}: cannot be read ({error}); name a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not TOML ({error}); see recipes/ for examples") from error
+    table = _read(file)
     tables = _tables(table)
     for command in commands:
         table = table.get(command) if isinstance(table, dict) else None
@@ -55,12 +58,28 @@ def _options(file: Path, commands: Sequence[str]) -> dict[str, Any]:
     return table
 
 
+def _read(file: Path) -> Any:
+    """The whole file as a table."""
+    try:
+        with opened(file) as stream:
+            text = stream.read(_LARGEST + 1).decode("utf-8-sig")
+        if len(text) > _LARGEST:
+            raise InputError(f"--recipe {file}: larger than {_LARGEST >> 20} MiB; name a TOML file with options")
+        return tomllib.loads(text)
+    except InputError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--recipe {file}: cannot be read ({error}); name a TOML file") from error
+    except (ValueError, RecursionError) as error:  # no TOML; a date that there is not; brackets without end
+        raise InputError(f"{file}: not TOML ({first_line(error, 200)}); see recipes/ for examples") from error
+
+
 def _tables(table: dict[str, Any], above: str = "") -> list[str]:
     """Names of the tables that hold options: ``train.sft``."""
     found: list[str] = []
     for name, entry in table.items():
         if isinstance(entry, dict):
-            below = _tables(entry, f"{above}{name}.")
+            below = _tables(entry, f"{above}{name}.") if above.count(".") < _DEEPEST else []
             found += below or [f"{above}{name}"]
     return found
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +11,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from innerloop.outer.processes import any_of
+from innerloop.outer.checkpoints import mark
+from innerloop.outer.processes import any_of, meet
 from innerloop.schema import Step
 
-_WHOLE = "whole.json"  # written last into a checkpoint: without it, a kill came in between
 _ALWAYS_LOGGED = ("epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
@@ -155,21 +153,8 @@ class Whole(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Called by the trainer behind each save."""
+        meet()  # each process writes a part
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
             self._flush()
-            (folder / _WHOLE).write_text(json.dumps({"seconds": self._clock.seconds}), encoding="utf-8")
-
-
-def last_whole(folder: Path) -> tuple[Path | None, float]:
-    """The newest checkpoint that was written to its end, and its seconds of training; halves of others are removed."""
-    found: list[tuple[int, Path]] = []
-    for entry in folder.glob("checkpoint-*"):
-        if (entry / _WHOLE).is_file():
-            found.append((int(entry.name.rpartition("-")[2]), entry))
-        else:
-            shutil.rmtree(entry)
-    if not found:
-        return None, 0.0
-    newest = max(found)[1]
-    return newest, float(json.loads((newest / _WHOLE).read_text(encoding="utf-8"))["seconds"])
+            mark(folder, self._clock.seconds)

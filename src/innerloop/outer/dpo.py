@@ -64,7 +64,7 @@ class PairDPOTrainer(Guarded, DPOTrainer):  # type: ignore[misc]  # TRL's import
             right = wrong = [0.0] * len(dataset)
         else:
             file, pairs = Path(self.args.output_dir) / "reference.safetensors", digest(dataset)
-            read = kept(file, pairs)
+            read = kept(file, pairs, len(dataset))
             if read is None:
                 read = self._read_with_reference(dataset, batch_size)
                 if self.is_world_process_zero():

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from innerloop.atomic import make_folder, write_file
+from innerloop.atomic import is_file, make_folder, write_file
 
 _OF = "innerloop-pairs"
 
@@ -23,22 +23,28 @@ def digest(pairs: Iterable[dict[str, Any]]) -> str:
 
 
 def keep(path: Path, pairs: str, right: list[float], wrong: list[float]) -> None:
-    """Write log π₀ of both sides of each pair, under their `digest`."""
+    """Write log π₀ of both sides of each pair, under their `digest`, into a folder of a run."""
     from safetensors.torch import save
 
-    make_folder(path.parent)
+    root = path.parent.parent
+    make_folder(path.parent, root=root)
     tensors = {"right": torch.tensor(right, dtype=torch.float64), "wrong": torch.tensor(wrong, dtype=torch.float64)}
-    write_file(path, save(tensors, metadata={_OF: pairs}))
+    write_file(path, save(tensors, metadata={_OF: pairs}), root=root)
 
 
-def kept(path: Path, pairs: str) -> tuple[list[float], list[float]] | None:
-    """What `keep` wrote of these pairs; None where it is not there, of others or no such file."""
+def kept(path: Path, pairs: str, count: int) -> tuple[list[float], list[float]] | None:
+    """What `keep` wrote of these ``count`` pairs; None where it is not there, of others or no such file."""
     from safetensors import SafetensorError, safe_open
 
+    if not is_file(path, root=path.parent.parent):
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get(_OF) != pairs:
                 return None
-            return file.get_tensor("right").tolist(), file.get_tensor("wrong").tolist()
+            sides = [file.get_tensor(name) for name in ("right", "wrong")]
     except (OSError, SafetensorError):
         return None
+    if any(side.shape != (count,) or side.dtype != torch.float64 or not side.isfinite().all() for side in sides):
+        return None
+    return sides[0].tolist(), sides[1].tolist()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from innerloop.errors import InputError, first_line
+from innerloop.input_files import expanded
 from innerloop.nearest import nearest
 from innerloop.questions import files, hub, livecodebench
 from innerloop.questions.mapping import to_row
@@ -290,7 +291,7 @@ def load(source: str, limit: int | None = None, seed: int = 0) -> list[Question]
     if at and not file:
         raise InputError(f"{source}: no file after the @; write {name}@FILE, or {name} to load from the hub")
     if file:
-        raw = files.rows(files.expanded(file))
+        raw = files.rows(expanded(file))
     elif benchmark.files:
         raw = hub.file_rows(benchmark.hub, benchmark.files)
     else:

@@ -6,39 +6,26 @@ others are kept as JSON in ``metadata``. ``prompt_template`` is a name of `inner
 byte order mark, with any line ends. A row without an id is called after the file and its number from 0:
 ``gsm8k_test-0``.
 
-Files come from anywhere, so nothing in them decides how much is read at once (``LONGEST``, `innerloop.plain_json`,
-`innerloop.parquet`), and a key or column that is there twice is refused, since readers differ on which one counts.
+Files come from anywhere, so nothing in them decides how much is read at once (`innerloop.input_files`,
+`innerloop.plain_json`, `innerloop.parquet`), and a key or column that is there twice is refused: readers differ on
+which one counts.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
-import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from innerloop import plain_json
 from innerloop.errors import InputError, first_line
+from innerloop.input_files import LONGEST, opened, text_lines
 from innerloop.nearest import nearest
 from innerloop.questions.rows import Row, collect, numbered
 from innerloop.schema import Question
-
-LONGEST = 1 << 28  # characters of a line of JSON or a row of CSV, bytes of a .json file
-_UNDECODED = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 becomes
-_PACKED = {  # the first bytes of what is no text
-    b"\x1f\x8b": "compressed by gzip",
-    b"PK\x03\x04": "a zip archive",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"BZh": "compressed by bzip2",
-    b"\xfd7zXZ": "compressed by xz",
-    b"PAR1": "Parquet; name it .parquet,",
-}
-_WIDE = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16, and of UTF-32
 
 
 def load(path: Path, limit: int | None = None) -> list[Question]:
@@ -61,49 +48,6 @@ def rows(path: Path) -> Iterator[Row]:
             yield from reader(path, file)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-
-
-def opened(path: Path) -> BinaryIO:
-    """A file to read; `InputError` for what is none: a folder, a pipe, a device without an end."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            what = "a folder; name a file in it" if stat.S_ISDIR(mode) else "no file but a device or pipe; name a file"
-            raise InputError(f"{path}: is {what}")
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
-
-
-def expanded(name: str) -> Path:
-    """A path with ``~`` resolved, where there is such a home."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
-
-
-def text_lines(path: Path, file: BinaryIO, newline: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their numbers from 1; ``newline`` as in ``open``. `InputError` names the line."""
-    first = file.read(6)
-    file.seek(0)
-    for magic, what in _PACKED.items():
-        if first.startswith(magic):
-            raise InputError(f"{path}: is not text but {what} whatever it is called; unpack it first")
-    if first.startswith(_WIDE):
-        raise InputError(f"{path}, line 1: not UTF-8 text but UTF-16 or UTF-32; save the file as UTF-8")
-    # Bytes that are not UTF-8 become half characters, which UTF-8 has none of: so the line is known.
-    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=newline) as stream:
-        number = 0
-        while line := stream.readline(LONGEST + 1):
-            number += 1
-            if len(line) > LONGEST:
-                raise InputError(f"{path}, line {number}: longer than {LONGEST >> 20} MiB; check the line ends")
-            if not line.isascii() and _UNDECODED.search(line):
-                raise InputError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8")
-            yield number, line
 
 
 def _where(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from innerloop.errors import InputError
+from innerloop.input_files import expanded
 from innerloop.nearest import nearest
 from innerloop.questions import benchmarks, files
 from innerloop.schema import Question
@@ -37,7 +38,7 @@ def load(source: str | os.PathLike[str], *, limit: int | None = None, seed: int 
     head, at, _ = name.partition("@")
     if name in benchmarks.BENCHMARKS or (at and not os.path.exists(name) and "/" not in head):  # noqa: PTH110
         return benchmarks.load(name, limit, seed)
-    path = files.expanded(name)
+    path = expanded(name)
     if not os.path.exists(path) and not path.suffix and "/" not in name:  # noqa: PTH110  # Path.exists may raise
         known = [*benchmarks.BENCHMARKS, "hf:", "gym:"]
         raise InputError(f"{name}: no such file or benchmark (give {USAGE}){nearest(name, known)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from innerloop.atomic import read_file
 from innerloop.errors import InputError
 from innerloop.evaluate.compare import Difference, differences
 from innerloop.evaluate.measures import TAUS, Measure, measures
@@ -19,6 +20,7 @@ from innerloop.evaluate.summary import Row, summarise
 from innerloop.report.view import View
 from innerloop.schema import Outcome, Score, Source, Trajectory
 
+_LARGEST = 1 << 28  # bytes of the list of disagreements
 OURS = ", our verdicts"  # how ``eval --verdicts compare`` names the series of verdicts made anew
 
 
@@ -133,11 +135,14 @@ def _series(scores: Iterable[Score], stage: dict[str, Any]) -> dict[str, list[Sc
 def _disagreements(view: View) -> Iterable[Disagreement]:
     """The rows of ``disagreements.csv``; what cannot be read is left out."""
     try:
-        text = (view.path / "disagreements.csv").read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        text = read_file(view.path / "disagreements.csv", most=_LARGEST).decode()
+        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error):
         return
     known = {Outcome.RIGHT, Outcome.WRONG, Outcome.UNDECIDED}
-    for row in csv.DictReader(text.splitlines(keepends=True)):
+    for row in rows:
         fields = {name: row.get(name) or "" for name in Disagreement.__dataclass_fields__}
         if {fields["recorded"], fields["verdict"]} <= known:
             yield Disagreement(**fields)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
+from innerloop.input_files import expanded, opened, text_lines
 from innerloop.progress import progress
 from innerloop.schema import Question
 from innerloop.store import write_file
@@ -118,13 +119,10 @@ def amount(source: str) -> int | None:
     """How many lines or rows there are to read, where counting them is quick: of local files but JSON."""
     path, kind = _file(source)
     if kind == ".parquet" and path.is_file():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from innerloop.parquet_bounds import rows_in
 
-        try:
-            return int(pq.read_metadata(path).num_rows)
-        except (pa.ArrowException, OSError):  # who reads it will say what is wrong
-            return None
+        with path.open("rb") as stream:
+            return rows_in(stream)
     if kind not in (*TEXT, ".csv", ".jsonl") or not path.is_file():
         return None
     with path.open("rb") as stream:
@@ -139,9 +137,7 @@ def _placed_texts(source: str) -> Iterator[tuple[int, str, str]]:
     path, kind = _file(source)
     if kind in TEXT:
         yield from _paragraphs(path)
-    elif kind == ".csv":
-        yield from _csv(path)
-    elif kind in (".jsonl", ".json", ".parquet"):
+    elif kind in (".csv", ".jsonl", ".json", ".parquet"):
         from innerloop.questions import files
 
         yield from _numbered(files.rows(path))
@@ -160,7 +156,7 @@ def _placed_texts(source: str) -> Iterator[tuple[int, str, str]]:
 
 def _file(source: str) -> tuple[Path, str]:
     """The source as a file, and which kind of file it is; none for NAME@FILE and other sources of questions."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return path, path.suffix.lower() if path.exists() or "@" not in source else ""
 
 
@@ -183,25 +179,12 @@ def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
             waiting += [(f"{name}[{i}]", part) for i, part in reversed(list(enumerate(own)))]
 
 
-def _csv(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Row by row: training files may be larger than memory."""
-    with _open(path) as stream:
-        reader = csv.DictReader(stream)
-        try:
-            for row in reader:
-                named = {key: value for key, value in row.items() if key}
-                for where, text in _texts(named, f"{path}, line {reader.line_num}"):
-                    yield reader.line_num, where, text
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {reader.line_num + 1}: not CSV in UTF-8 ({error}); repair it") from error
-
-
 def _paragraphs(path: Path) -> Iterator[tuple[int, str, str]]:
     lines: list[str] = []
     first = number = 1
-    with _open(path) as stream:
-        try:
-            for number, line in enumerate(stream, start=1):
+    try:
+        with opened(path) as file:
+            for number, line in text_lines(path, file, ""):
                 if line.strip():
                     if not lines:
                         first = number
@@ -209,17 +192,10 @@ def _paragraphs(path: Path) -> Iterator[tuple[int, str, str]]:
                 if lines and (not line.strip() or len(lines) == _PARAGRAPH):
                     yield number, f"{path}, line {first}", "".join(lines)
                     lines = []
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}, near line {number + 1}: not UTF-8 text; save the file as UTF-8") from error
-    if lines:
-        yield number, f"{path}, line {first}", "".join(lines)
-
-
-def _open(path: Path) -> io.TextIOWrapper:
-    try:
-        return path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if lines:
+        yield number, f"{path}, line {first}", "".join(lines)
 
 
 def _summary(name: str, index: Index) -> BenchmarkOverlap:

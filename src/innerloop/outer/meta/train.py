@@ -185,10 +185,13 @@ class MetaTraining:
         if state.values["families"] != list(self.source.families):
             raise InputError("the checkpoint was made on other families; go on with the same questions, or start anew")
         restore_weights(state, self.outer)
-        restore_optimizer(state, self.optimizer, self.outer)
-        self.combination.restore(state.values["combination"])
-        self.source.restore(state.values["tasks"])
-        self.done, self.spent = state.values["step"], Spent(**state.values["spent"])
+        try:
+            restore_optimizer(state, self.optimizer, self.outer)
+            self.combination.restore(state.values["combination"])
+            self.source.restore(state.values["tasks"])
+            self.done, self.spent = state.values["step"], Spent(**state.values["spent"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"the checkpoint lacks what a training goes on from ({error}); start anew") from error
 
     def _gradients(self, tasks: Sequence[Task]) -> tuple[dict[str, Gradients], Tensor]:
         """The buckets of the combination, and per task: query loss, first support loss, query loss before adapting."""

@@ -221,8 +221,8 @@ def _train(settings: MetaSettings, run: Run, loaded: LoadedModel, records: Seque
     pad = loaded.tokenizer.pad_token_id
     loss = LanguageLoss(model, pad_id=0 if pad is None else pad, second_order=plan.second_order)
     file = run.path / "checkpoints" / "meta.safetensors"
-    resume = checkpoint.load(file) if file.is_file() else None
-    clock = Clock(resume.values["seconds"] if resume is not None else 0.0)
+    resume = checkpoint.latest(file)
+    clock = Clock((resume.values.get("seconds") or 0.0) if resume is not None else 0.0)
     with recording(run, plan.steps, "meta-training") as kept:
         watch = Watch(watcher(settings, loaded), settings.watch_every, kept.add, clock)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerloop.atomic import is_file, make_folder, remove_folder, rename
 from innerloop.errors import InputError
 from innerloop.gguf_cache import quiet_bars
 from innerloop.processes import is_main
@@ -24,12 +26,14 @@ def finished(run: Run, minutes: float | None) -> bool:
 
     `InputError` where that one would have to begin from its first step again, over the model that is there.
     """
-    if not run.noted("trained") or not (run.path / "model" / "config.json").is_file():
+    if not run.noted("trained") or not is_file(run.path / "model" / "config.json", root=run.path):
         return False
     reached = run.noted("ended_after_minutes")
     if reached is None or (minutes is not None and minutes <= reached):
         return True
-    if not list((run.path / "checkpoints").glob("checkpoint-*")):
+    from innerloop.outer.checkpoints import any_there
+
+    if not any_there(run.path / "checkpoints", run.path):
         raise InputError(
             f"{run.path}: its checkpoints are gone, so the training cannot go on behind minute {reached:g}; "
             f"train its model in another folder: --model {run.path} --out OTHER"
@@ -61,17 +65,26 @@ def save_model(
     if not is_main():
         return
     if settings.lora is not None:
-        model.save_pretrained(run.path / "adapter")
+        with _made_anew(run.path / "adapter", run.path) as folder:
+            model.save_pretrained(folder)
         model = model.merge_and_unload()
-    unfinished = run.path / "model.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with quiet_bars():
-        model.save_pretrained(unfinished, state_dict=weights)
-    loaded.tokenizer.save_pretrained(unfinished)
-    _keep_manner(loaded, unfinished)
-    shutil.rmtree(run.path / "model", ignore_errors=True)
-    unfinished.rename(run.path / "model")
+    with _made_anew(run.path / "model", run.path) as folder:
+        with quiet_bars():
+            model.save_pretrained(folder, state_dict=weights)
+        loaded.tokenizer.save_pretrained(folder)
+        _keep_manner(loaded, folder)
     run.note("trained", True)
+
+
+@contextmanager
+def _made_anew(path: Path, root: Path) -> Iterator[Path]:
+    """An empty folder to write to, which takes the place of the one that is there once the block is through."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    remove_folder(unfinished, root)
+    make_folder(unfinished, root=root)
+    yield unfinished
+    remove_folder(path, root)
+    rename(unfinished, path.name, root)
 
 
 def _keep_manner(loaded: LoadedModel, folder: Path) -> None:

@@ -23,12 +23,13 @@ Make = Callable[[dict[str, Any], Any, Sequence[Any]], Any]  # arguments, LoRA co
 
 def train_with(settings: TrainSettings, run: Run, loaded: LoadedModel, *, rows: int, make: Make) -> None:
     """Train from the last whole checkpoint to the end, and save the model (with LoRA merged, and apart)."""
-    from innerloop.outer.callbacks import Clock, Deadline, Record, Watch, Whole, last_whole
+    from innerloop.outer.callbacks import Clock, Deadline, Record, Watch, Whole
+    from innerloop.outer.checkpoints import last_whole
     from innerloop.outer.processes import main_first
 
     folder = run.path / "checkpoints"
     with main_first():  # it removes halves
-        checkpoint, seconds = last_whole(folder)
+        checkpoint, seconds = last_whole(folder, run.path)
     clock = Clock(seconds)
     reporting = Reporting()
     steps = settings.steps_of(rows)
