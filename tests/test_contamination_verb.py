@@ -101,7 +101,7 @@ def test_scores_of_contaminated_and_clean_questions(cli: Cli) -> None:
         (("--contamination", "no.jsonl", "--questions", "q.jsonl"), "no.jsonl: no such file"),
         (("--contamination", "no.txt", "--questions", "q.jsonl"), "no.txt: cannot be read (No such file"),
         (("--contamination", "empty.txt", "--questions", "q.jsonl"), "empty.txt: holds no texts"),
-        (("--contamination", "latin.txt", "--questions", "q.jsonl"), "latin.txt, near line 2: not UTF-8"),
+        (("--contamination", "latin.txt", "--questions", "q.jsonl"), "latin.txt, line 1: not UTF-8"),
         (("--contamination", "bad.jsonl", "--questions", "q.jsonl"), "bad.jsonl, line 1: not JSON"),
     ],
 )

@@ -13,10 +13,8 @@ from typing import Any, BinaryIO
 
 from innerloop.thrift import Reader, Struct, ThriftError
 
-LARGEST_PAGE = 1 << 28  # bytes, unpacked
-LARGEST_FOOTER = 1 << 23
+LARGEST_FOOTER = 1 << 23  # bytes
 AT_ONCE = 1 << 28  # bytes that the rows read together may take, beside two pages of each column
-_ALL = 1 << 30  # bytes of what must be held together: a page of each column; all values of a column with lists
 _ROWS = 1024  # read together
 _MOST_VALUES = 1 << 22  # in the footer
 _DEEPEST = 32  # of nested columns
@@ -86,10 +84,14 @@ class _Chunk:
     place: int = 0  # of what follows that head
 
 
-def check(file: BinaryIO) -> Bounds:
-    """Look at a whole file; it may be read at any place afterwards. Raises `BoundsError` and `BrokenError`."""
+def check(file: BinaryIO, *, page: int, together: int) -> Bounds:
+    """Look at a whole file; it may be read at any place afterwards. Raises `BoundsError` and `BrokenError`.
+
+    ``page`` and ``together`` are the most bytes of a page, unpacked, and of what has to be held at the same time: a
+    page of each column, or all values of a column with lists in one row group.
+    """
     try:
-        return _check(file)
+        return _check(file, page, together)
     except ThriftError as error:
         raise BrokenError(str(error)) from error
 
@@ -103,7 +105,7 @@ def rows_in(file: BinaryIO) -> int | None:
     return rows if rows >= 0 else None
 
 
-def _check(file: BinaryIO) -> Bounds:
+def _check(file: BinaryIO, page: int, together: int) -> Bounds:
     size = file.seek(0, os.SEEK_END)
     footer = _footer(file, size)
     leaves = _leaves(_list(footer, 2))
@@ -113,9 +115,12 @@ def _check(file: BinaryIO) -> Bounds:
         if len(chunks) != len(leaves):
             raise BrokenError("a row group has other columns than the schema")
         for leaf, extent, about in zip(leaves, extents, chunks, strict=True):
-            _take(file, size, leaf, about, extent)
-    if (together := sum(extent.page for extent in extents)) > _ALL:
-        raise BoundsError(f"its columns have pages of {together >> 20} MiB, which must be read together; {_SMALLER}")
+            _take(file, size, leaf, about, extent, together)
+            if extent.page > page:
+                unpacked = f"unpacks to {extent.page >> 20} MiB, and {page >> 20} are read at most"
+                raise BoundsError(f"column {leaf.name!r} has a page that {unpacked}; {_SMALLER}")
+    if (pages := sum(extent.page for extent in extents)) > together:
+        raise BoundsError(f"its columns have pages of {pages >> 20} MiB, which must be read together; {_SMALLER}")
     by_dictionary = []
     per_row = 0.0
     for leaf, extent in zip(leaves, extents, strict=True):
@@ -185,19 +190,21 @@ def _name(node: Any, names: set[str]) -> str:
     return name
 
 
-def _take(file: BinaryIO, size: int, leaf: Leaf, chunk: Any, extent: _Extent) -> None:
+def _take(file: BinaryIO, size: int, leaf: Leaf, chunk: Any, extent: _Extent, most: int) -> None:
     """Look at a column's pages in one row group."""
     about = chunk.get(3) if isinstance(chunk, dict) else None
     if not isinstance(about, dict) or chunk.get(1):
         raise BrokenError(f"column {leaf.name!r} is not in the file itself")
+    values = _number(about, 5, 0)
+    if values <= 0:  # nobody reads its pages
+        return
     found = _pages(file, size, leaf, about)
     extent.page = max(extent.page, found.page)
-    values = max(0, _number(about, 5, 0))
     if leaf.repeated:  # one row may hold all of them
         together = found.bytes + values * (leaf.width if leaf.physical == _FIXED else 8)
-        if leaf.physical == _TEXT and together + found.shared * found.page > _ALL:
+        if leaf.physical == _TEXT and together + found.shared * found.page > most:
             together += found.shared * _longest(file, about, found)
-        if together > _ALL:
+        if together > most:
             raise BoundsError(
                 f"column {leaf.name!r} may unpack to {together >> 20} MiB in a single row; {_SMALLER}, or as .jsonl"
             )
@@ -249,11 +256,6 @@ def _sizes(head: Struct, leaf: Leaf) -> tuple[int, int]:
     unpacked, packed = _number(head, 2, -1), _number(head, 3, -1)
     if unpacked < 0 or packed < 0:
         raise BrokenError(f"column {leaf.name!r} has a page of no size")
-    if unpacked > LARGEST_PAGE:
-        raise BoundsError(
-            f"column {leaf.name!r} has a page that unpacks to {unpacked >> 20} MiB, and {LARGEST_PAGE >> 20} are read "
-            f"at most; {_SMALLER}"
-        )
     if _number(head, 1, 0) == _DICTIONARY_PAGE and not 0 <= _number(head.get(7), 1, -1) * leaf.width <= unpacked:
         raise BrokenError(f"column {leaf.name!r} has a dictionary of more values than bytes")
     return unpacked, packed

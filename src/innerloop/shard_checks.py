@@ -84,6 +84,12 @@ def _losses_of_candidates(table: pa.Table) -> str | None:
     return _as_long("candidates", "candidate_losses")(given)
 
 
+def _any_samples(table: pa.Table) -> str | None:
+    samples = [table[name].cast(pa.int64()) for name in ("right", "wrong", "undecided")]
+    none = pc.equal(pc.add(pc.add(samples[0], samples[1]), samples[2]), 0)
+    return "a question has no samples" if pc.any(none).as_py() else None
+
+
 def _votes(table: pa.Table) -> str | None:
     """Votes and silent samples are all the samples, where votes were counted."""
     for row in table.select([*_VOTES, "abstained", "right", "wrong", "undecided"]).to_pylist():
@@ -119,6 +125,7 @@ _CHECKS: dict[str, tuple[_Check, ...]] = {
     "scores": (
         *(_within(name, 0, _MOST_SAMPLES) for name in ("right", "wrong", "undecided", "failed", "truncated")),
         *(_within(name, 0, _MOST_SAMPLES) for name in (*_VOTES, "abstained", "abstained_undecided")),
+        _any_samples,
         _as_long(*_VOTES),
         _as_long("losses", "loss_values"),
         _votes,

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from innerloop import parquet
 from innerloop.atomic import read_file
-from innerloop.parquet import batches
 from innerloop.parquet_bounds import BrokenError
 from innerloop.schema import Curve, Landscape, Question, Score, Step, Trajectory, Update
 from innerloop.shard_checks import fault
@@ -36,10 +36,9 @@ def read(shard: Path, root: Path, *, whole: bool = False) -> pa.Table | None:
     raises, ``KeyError`` and ``ValueError`` for one that cannot be read or holds what its stage cannot.
     """
     schema, _ = KINDS[shard.parent.name]
-    parts = list(batches(io.BytesIO(read_file(shard, root=root, most=_LARGEST)), checksums=True))
-    if not parts:
+    table = parquet.table(io.BytesIO(read_file(shard, root=root, most=_LARGEST)))
+    if table is None:
         return schema.empty_table()
-    table = pa.Table.from_batches(parts)
     if whole and not set(table.column_names) <= set(schema.names):
         return None
     columns = [

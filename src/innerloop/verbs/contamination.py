@@ -140,7 +140,8 @@ def _placed_texts(source: str) -> Iterator[tuple[int, str, str]]:
     elif kind in (".csv", ".jsonl", ".json", ".parquet"):
         from innerloop.questions import files
 
-        yield from _numbered(files.rows(path))
+        rows = files.rows(path)
+        yield from _by_line(rows) if kind == ".csv" else _numbered(rows)
     elif source.startswith("hf:"):
         from innerloop.questions import hub
 
@@ -164,6 +165,13 @@ def _numbered(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[int, str, str]]
     for number, (where, row) in enumerate(rows, start=1):
         for place, text in _texts(row, where):
             yield number, place, text
+
+
+def _by_line(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[int, str, str]]:
+    """The same for rows of which one may take several lines: their places end in the number of the last."""
+    for where, row in rows:
+        for place, text in _texts(row, where):
+            yield int(where.rpartition(" ")[2]), place, text
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
