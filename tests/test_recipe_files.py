@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from importlib import import_module
@@ -54,6 +55,11 @@ def test_the_command_line_wins_over_the_file(cli: Cli, tmp_path: Path, seen: lis
         ("[train.sft]\nlora = 3\n", "has no table [probe], it has [train.sft]; take the file of this command"),
         ("limit = 3\n", "has no table [probe], it has no table at all"),
         ("[probe\n", "not TOML"),
+        ("[probe]\nlimit = " + "[" * 5000, "not TOML"),
+        ("[probe]\nlimit = " + "9" * 5000, "not TOML"),
+        ("a" + ".a" * 5000 + " = 1\n", "has no table [probe]"),
+        ('[probe]\nthink-end = "a"\nthink_end = "b"\n', "'think-end' and 'think_end' are one option"),
+        ("[probe]\nlimit = 1\n#" + "x" * (2 << 20), "larger than 1 MiB"),
         (None, "cannot be read"),
     ],
 )
@@ -66,6 +72,19 @@ def test_a_file_that_makes_no_sense_is_one_line(cli: Cli, tmp_path: Path, text: 
     assert said in ran.err
     assert "--limit" in ran.err or str(file) in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_a_pipe_is_no_recipe(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.toml")
+    ran = cli("probe", "--recipe", tmp_path / "r.toml")
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert "r.toml: is no file but a device or pipe" in ran.err
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(cli: Cli, tmp_path: Path, seen: list[Any]) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbf[probe]\nlimit = 3\n")
+    assert cli("probe", "--recipe", tmp_path / "r.toml").status == 0
+    assert seen[0].limit == 3
 
 
 # The files that ship
