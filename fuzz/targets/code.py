@@ -21,7 +21,7 @@ def one(data: bytes) -> None:
     question = Question(id="q", question="def f(x):\n", answer="", verifier="code", metadata=json.dumps(parts))
     start = time.process_time()
     found = code.judge(question, text, complete=not how & 8)
-    defined = code._defined(text)  # noqa: SLF001
+    defined = code._defined(text)
     assert time.process_time() - start < _AT_LEAST
     assert all(name and not any(letter.isspace() for letter in name) for name in defined)
     if isinstance(found, Program):

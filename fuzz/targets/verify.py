@@ -47,7 +47,7 @@ def one(data: bytes) -> None:
     question = Question(id="q", question="?", answer=reference or "5", verifier=KINDS[kind % len(KINDS)])
     status = Status.TRUNCATED if cut & 1 else Status.COMPLETE
     start = time.process_time()
-    first = _verifier._judge(Attempt(question=question, text=text, status=status))  # noqa: SLF001
+    first = _verifier._judge(Attempt(question=question, text=text, status=status))
     _read(text)
     assert time.process_time() - start < max(_LIMIT * len(text), _AT_LEAST)
     if isinstance(first, job.Job):

@@ -28,8 +28,8 @@ DELIMITERS: tuple[tuple[str, str], ...] = (
     ("◁think▷", "◁/think▷"),
 )
 
-# Texts come from models, so every pattern takes time in proportion to its text: runs are possessive (`*+`), and one that
-# a match may begin with begins where the run does, `(?<!\s)\s++`.
+# Texts come from models, so every pattern takes time in proportion to its text: runs are possessive (`*+`), and a run
+# that a match may begin with is entered at its beginning only, `(?<!\s)\s++`.
 _NUMBER = re.compile(r"\\?[$€£]?\s*+[-+−]?(?:\d[\d,]*+(?:\.\d++)?|\.\d++)(?:\s*+/\s*+\d++)?\s*+\\?%?")
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S[^\n]*)$", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
