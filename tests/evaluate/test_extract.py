@@ -118,6 +118,11 @@ def test_no_text_breaks_it(text):
     assert answer is None or isinstance(answer, str)
 
 
+@pytest.mark.parametrize("text", ["**", "<answer>$ $</answer>"])
+def test_marks_around_nothing_are_no_answer(text):
+    assert extract_answer(text) is None
+
+
 @pytest.mark.parametrize("part", ["<answer>", "the answer is ", "#### ", "\\(", "$", "final answer\n", "**", "\\text{"])
 def test_the_time_grows_with_the_length_only(part):
     start = time.process_time()

@@ -142,3 +142,23 @@ def test_the_reason_names_the_other_kind_of_unit():
     assert isinstance(word, Job)
     assert quantity.run(word.payload)["reason"] == "a unit of another kind (kg for m)"
     assert isinstance(quantity.judge(Question(id="q", question="?", answer="10 m"), "10 m"), Verdict)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("f(1) == 2", "2"),
+        ("assert f(g(1), ')') == [2]", "[2]"),
+        ("assert f(1) == 2 == f(3) == 4", "4"),
+        ("(x = 5)", "(5)"),
+        ("1a = 5", "15"),
+        ("x == 'a=b'", "'a=b'"),
+        ("assert = 3", "3"),
+        ("f(1) =", "f(1) ="),
+        ("f(1 == 2", "f(1 == 2"),
+        ("a === 5", "a === 5"),
+        ("[1, 2]", "[1, 2]"),
+    ],
+)
+def test_what_stands_in_front_of_a_literal(text, left):
+    assert literal.without_front(text) == left

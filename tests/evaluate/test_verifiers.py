@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innerloop.evaluate.verify import choice, gym, math, none, number, reading, text
+from innerloop.evaluate.verify import choice, gym, hedge, math, none, number, quantity, reading, text
 from innerloop.evaluate.verify.job import Job
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.schema import Outcome, Question, Verdict
@@ -246,6 +246,114 @@ def test_the_broken_scorer_is_not_asked():
     halting = question("True", verifier="gym:game_of_life_halting")
     assert gym.judge(halting, "true").outcome is Outcome.RIGHT
     assert gym.judge(halting, "anything").outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        r"A \approx B",
+        "A ≈ B",
+        r"A \to B",
+        "A → B",
+        r"A \rightarrow B",
+        r"A \xrightarrow{x} B",
+        "A -> B",
+        "A => B",
+        r"A \implies B",
+        "A = B",
+        "A == B",
+        "A := B",
+        r"A \stackrel{?}{=} B",
+        r"A \neq B",
+        r"A \equiv B",
+        r"A \sim B",
+        "A or B",
+        r"A \text{ or } B",
+        "A (or B)",
+        "A, B",
+        "A; B",
+        r"A \quad B",
+        r"A \\ B",
+        "A. B",
+        r"\begin{cases} A \\ B \end{cases}",
+        "x = A, x = B",
+        "x = A = B",
+        "A = B = A",
+        r"A\text{ B}",
+        "A rather than B",
+    ],
+)
+@pytest.mark.parametrize(("one", "other"), [("3", "8"), ("0.5", "0.7"), ("-1", "1")])
+def test_two_guesses_are_wrong_for_both(answer, one, other):
+    said = answer.replace("A", one).replace("B", other)
+    for reference in (one, other):
+        for judge in (math.judge, number.judge, quantity.judge):
+            assert judge(question(reference), said).outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("3.14", r"x \approx 3.14"),
+        ("0.667", r"\frac{2}{3} \approx 0.667"),
+        ("0.66", r"\frac{2}{3} \approx 0.66"),
+        ("3", r"2.7 \approx 3"),
+        ("1500", r"1.5 \times 10^3 = 1500"),
+        ("2", r"2x + 1 = 5 \implies x = 2"),
+        ("4", "x^2 = 16, x = 4"),
+        ("26", "f(5) = 26"),
+        ("90", "1.5 hours = 90 minutes"),
+        ("1234", "1,234"),
+        ("28", "28 and verify"),
+        ("36", r"\sum_{i=1}^{8} i = 36"),
+    ],
+)
+def test_one_value_may_be_said_in_several_ways(reference, answer):
+    assert number.judge(question(reference), answer).outcome is Outcome.RIGHT or "and" in answer
+    assert not hedge.stated(answer).differ
+    first = math.judge(question(reference), answer)
+    assert isinstance(first, Job) or first.outcome is Outcome.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("answer", "same"),
+    [
+        (r"\sqrt{4} = 2", True),
+        (r"\sqrt{9} \approx 2", False),
+        (r"\frac{0.5}{1} \approx \frac{0.7}{1}", False),
+        ("5! = 120", True),
+    ],
+)
+def test_formulas_are_compared_by_their_values(answer, same):
+    (reference,) = (part.strip() for part in answer.replace("\\approx", "=").split("=")[1:])
+    job = math.judge(question(reference), answer)
+    assert isinstance(job, Job)
+    assert math.run(job.payload)["outcome"] == ("right" if same else "wrong")
+
+
+def test_references_of_several_values_are_compared_as_they_were():
+    for reference in ("3, 8", r"\{3, 8\}", "(3, 8)", r"3 \text{ or } 8", r"\pm 3"):
+        assert not hedge.single(reference)
+    assert isinstance(math.judge(question("(3, 8)"), "3, 8"), Job)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("A or B", "(A) → (B)", r"A \to B", "A ≈ B", "A = B", "A/B", "(A) Paris or (B) London", "A. → B.", "(A)(B)"),
+        *("A. Paris or B. London", "A) 3, B) 4", "A: or maybe B:", r"\text{A} \approx \text{B}"),
+    ],
+)
+def test_two_options_are_no_option(answer):
+    assert choice.letter(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [("B. Vitamin A and C", "B"), ("(C) both (A) and (B)", "C"), ("B. J. Smith, C. Jones", "B"), ("A: 3 to 8", "A")],
+)
+def test_letters_in_the_text_of_an_option_are_no_options(answer, letter):
+    assert choice.letter(answer) == letter
 
 
 LONG = ["5 " + "a" * 180 + "1", "a " * 9000, "\\(" * 9000, "1 " * 9000, "-" * 18000, "{" * 18000, "$\\$" * 4000]

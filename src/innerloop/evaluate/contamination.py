@@ -102,10 +102,10 @@ class Index:
             table = self._places.setdefault(n, {}) if n else {}
             kept = Counter[str]()
             for start in range(len(overlap.words) - n + 1 if n else 0):
-                words_here = " ".join(overlap.words[start : start + n])
-                kept[words_here] += 1
-                if kept[words_here] <= _POSTINGS:
-                    table.setdefault(words_here, []).append((name, start))
+                key = " ".join(overlap.words[start : start + n])
+                kept[key] += 1
+                if kept[key] <= _POSTINGS:
+                    table.setdefault(key, []).append((name, start))
         self._stock = {
             key for table in self._places.values() for key, held in table.items() if len({n for n, _ in held}) >= _STOCK
         }

@@ -29,7 +29,7 @@ DELIMITERS: tuple[tuple[str, str], ...] = (
 )
 
 # Texts come from models, so every pattern takes time in proportion to its text: runs are possessive (`*+`), and a run
-# with which a match may begin starts where the run does, `(?<!\s)\s++`.
+# that a match may begin with is entered at its beginning only, `(?<!\s)\s++`.
 _NUMBER = re.compile(r"\\?[$€£]?\s*+[-+−]?(?:\d[\d,]*+(?:\.\d++)?|\.\d++)(?:\s*+/\s*+\d++)?\s*+\\?%?")
 _HASHES = re.compile(r"^####[ \t]*(?P<answer>\S[^\n]*)$", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)

@@ -1,10 +1,10 @@
 r"""Answers that state two values where one was asked for: ``3 \approx 8``, ``3 \to 8``, ``3 or 8``, ``x = 3, x = 8``.
 
 An answer is cut where it goes from one value to another: at relations, arrows, commas outside of brackets, and words
-such as ``or``. What is left of it says a value where it is a number (``8 dollars``) or a formula without letters
-(``2\sqrt{3}``); names (``x``, ``\angle ABC``) say none. The values must be the same, as far as their digits show:
+such as ``or``. A part that is a number (``8 dollars``) or a formula without letters (``2\sqrt{3}``) states a value;
+names (``x``, ``\angle ABC``) state none. The values must be the same one, as far as their digits show it:
 ``2/3 ≈ 0.667`` states one value, ``5 + 3 = 8`` too. An equation that something follows from (``2x = 6 ⟹ x = 3``)
-states no value of its own, and numbers with different units (``1.5 hours = 90 minutes``) are not compared.
+states no value of its own. Numbers with different units (``1.5 hours = 90 minutes``) are not compared; the last counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.evaluate.verify.reading import THOUSANDS, Number, agree, is_unit, split_side
 
-_MOST = 8
+_MOST = 8  # parts at the beginning of an answer that are compared, and as many at its end
 REASON = "the final answer states two values"
 
 _NEARLY = re.compile(r"\\(?:approx|approxeq|thickapprox|sim|simeq|cong|doteq|asymp)(?![A-Za-z])|[≃≅∼≐]|(?<=\s)~(?=\s)")
@@ -29,7 +29,7 @@ _APART = re.compile(
     r"|\\\\|[→⇒⟶⟹↦⟼←⇐↔⇔⟺∨∧∪∩∴∵；，、…&\n]|[=-]>|\.{2,}|\.(?=\s)"
 )
 _WORDS = re.compile(
-    r"(?<![A-Za-z])(?:or|and|but|not|to|vs|versus|i\.?e|aka|resp|rather|alternatively|maybe|perhaps|possibly|otherwise"
+    r"(?<![A-Za-z])(?:or|and|but|not|to|vs|versus|i\.?e|aka|resp|rather|than|alternatively|maybe|perhaps|possibly|otherwise"
     r"|either|then|else)(?![A-Za-z])",
     re.IGNORECASE,
 )

@@ -55,7 +55,7 @@ _MATHS = re.compile(r"[=^\\+*<>]")
 class Number:
     """A number that was read: its exact value, how it was written, and whether with a percent sign.
 
-    ``decimals`` and ``digits`` (significant ones) are 0 for fractions; ``power`` is that of the factor of ten.
+    ``decimals`` and ``digits`` (significant ones) are 0 for fractions; ``power`` is that of ten it is multiplied by.
     """
 
     value: Fraction

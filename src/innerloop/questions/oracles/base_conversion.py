@@ -38,7 +38,7 @@ def _read(question: Question) -> Conversion | None:
         return None
     source, target = (_NAMES.get(name) or int(name.removeprefix("base-")) for name in (found[1], found[3]))
     task = Conversion(digits=found[2], source=source, target=target)
-    known = min(source, target) >= 2 and max(source, target) <= len(_DIGITS) and max(task.values) < source
+    known = all(2 <= base <= len(_DIGITS) for base in (source, target)) and max(task.values) < source
     return task if known else None
 
 
