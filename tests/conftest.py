@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +32,14 @@ def pytest_configure() -> None:
     for engine in filter(None, os.environ.get("INNERLOOP_ENGINES", "").split(",")):
         if engine not in packages or find_spec(packages[engine]) is None:
             raise pytest.UsageError(f"INNERLOOP_ENGINES names {engine}, which is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Half characters that a test logged or printed on purpose cannot travel from a worker of xdist to its master."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
