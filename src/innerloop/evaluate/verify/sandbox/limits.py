@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+ENTRIES = 1000  # files and folders that a program may have at once; empty ones take the kernel's memory too
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Hard limits of one run.
 
     ``time`` in seconds of wall clock, for each test of a program that is run on several, and ``total`` for all of these
-    together; ``memory`` in MiB, of address space per process and of resident memory for all of
-    them together; ``processes`` counts threads too; ``file`` and ``folder`` are the largest file and the most that all
-    files together may take, in MiB; ``output`` is what it may print, in KiB.
+    together; ``memory`` in MiB, of address space per process and of what all of them together hold; ``processes``
+    counts threads too; ``file`` and ``folder`` are the largest file and the most that all files together may take, in
+    MiB; ``output`` is what it may print, in KiB.
     """
 
     time: float = 10.0

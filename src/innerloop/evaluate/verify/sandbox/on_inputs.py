@@ -1,6 +1,6 @@
 """Runs inside a sandbox: a program on one input after the other, each in a child, up to the first that it fails.
 
-inside.py gets the text of this file and executes it, so it imports nothing but the standard library either. A child
+inside.py gets this file compiled and executes it, so it imports nothing but the standard library either. A child
 knows its input but not the output that is wanted: that is read from the host's file when the child has ended. So a
 program can neither find it in memory nor claim that it had it; what it leaves behind in memory or as processes is gone
 before the next input.
@@ -41,11 +41,11 @@ def run(program: Any, order: dict[str, Any], tools: tuple[Callable[..., Any], ..
     ``tools`` are inside.py's: to read the next text, to put an exception into words, to report, to close the doors.
     ``closed`` are the handles that no child gets.
     """
-    read, told, report, guard = tools
+    read, told, report, close = tools
     scope: dict[str, Any] = {}
     exec(_PRELUDE, scope)
     for number in range(1, order["tests"] + 1):
-        said = _child(program, scope, read(), order, closed, (told, guard))
+        said = _child(program, scope, read(), order, closed, (told, close))
         wanted = read()
         fault = said.get("error")
         if not {"error", "stop"} & said.keys():
@@ -62,7 +62,7 @@ def _child(
     program: Any, scope: dict[str, Any], given: str, order: dict[str, Any], closed: tuple[int, ...], tools: Any
 ) -> dict[str, Any]:
     """Runs the program on one input: what it ``printed`` or its ``result``, or the ``error`` or ``stop`` it met."""
-    told, guard = tools
+    told, close = tools
     reading, typed = os.pipe()
     printed, printing = os.pipe()
     heard, saying = os.pipe()
@@ -80,7 +80,7 @@ def _child(
                 os.dup2(stream, number)
             for one in (reading, printing, order["nothing"]):
                 os.close(one)
-            guard()
+            close()
             _solve(program, scope, given, order["function"], saying, told)
         finally:
             os._exit(1)
@@ -91,6 +91,8 @@ def _child(
         with contextlib.suppress(OSError):
             kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if order["sweep"]:
+        _sweep()
     if stop is not None:
         return {"stop": stop}
     try:
@@ -106,6 +108,15 @@ def _child(
     if order["function"]:
         return {"result": said["result"]} if "result" in said else {"error": "ended before it had a result"}
     return {"printed": out.decode("utf-8", "replace")}
+
+
+def _sweep() -> None:
+    """Ends all other processes. Only for a process that is alone with them in a namespace."""
+    with contextlib.suppress(OSError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:  # lost processes are this one's children (inside.py)
+            os.waitpid(-1, 0)
 
 
 def _solve(

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from innerloop.evaluate.verify.sandbox import tree
-from innerloop.evaluate.verify.sandbox.limits import Ended, Limits, Stop
+from innerloop.evaluate.verify.sandbox.cgroup import Group
+from innerloop.evaluate.verify.sandbox.limits import ENTRIES, Ended, Limits, Stop
 
 _TICK = 0.05  # seconds between two looks at memory and processes
 _GRACE = 20.0  # seconds that a loaded machine may need to start the interpreter; its time counts from there
@@ -40,7 +41,8 @@ class Process:
     """One run. ``command`` starts ``inside.py``; ``order`` is what it is told, without token and pipe.
 
     ``tests`` are pairs of input and output, to be read there one by one; ``limits.time`` is that of the whole run.
-    ``folder`` is a folder of the host to keep an eye on, None where the sandbox's own file system is limited.
+    ``folder`` is a folder of the host to keep an eye on, None where the program has a file system of its own at
+    ``inner``. ``group`` is the memory group that it is to join, if there is one.
     """
 
     def __init__(
@@ -50,31 +52,35 @@ class Process:
         limits: Limits,
         folder: Path | None = None,
         *,
+        inner: str = "",
+        group: Group | None = None,
         tests: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.limits = limits
         self.folder = folder
-        self.isolated = False  # whether network and processes are namespaces of their own; known once it has started
+        self.inner = inner
+        self.group = group
         self._token = secrets.token_hex(16)
         self._closed = threading.Event()
         self._told = b""
         self._output = bytearray()
         reading, writing = os.pipe()
         self._reports = reading
+        handed = {"pipe": writing, "group": None if group is None else group.members}
         try:
             with tempfile.TemporaryFile() as stream:
-                _frame(stream, json.dumps({**order, "token": self._token, "pipe": writing}))
+                _frame(stream, json.dumps({**order, **handed, "token": self._token}))
                 for test in tests:
                     for part in test:
                         _frame(stream, part)
                 stream.flush()
                 stream.seek(0)
                 self._process = subprocess.Popen(
-                    [part.replace("{pipe}", str(writing)) for part in command],
+                    command,
                     stdin=stream,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    pass_fds=(writing,),
+                    pass_fds=[handle for handle in handed.values() if handle is not None],
                     env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(order["folder"])},
                     cwd="/",
                     start_new_session=True,
@@ -99,6 +105,8 @@ class Process:
             self._read(self._process.stdout.fileno())  # what was printed last
             self._process.stdout.close()
             os.close(self._reports)
+        if self.group is not None and self.group.exceeded():
+            stop = stop or Stop.MEMORY
         output = self._output.decode(errors="replace")
         started = bool(last.get("started"))
         if stop is not None and (started or stop is Stop.CLOSED):
@@ -145,7 +153,6 @@ class Process:
                 self._take_reports(said)
                 if not began and "started" in said:
                     deadline = time.monotonic() + self.limits.time
-                    self.isolated = bool(said.get("isolated"))
                 if {"finished", "error", "ended"} & said.keys():
                     return None, said
                 if len(self._output) >= self.limits.output << 10:
@@ -158,7 +165,7 @@ class Process:
                     return Stop.TIME, said
                 if now > look:
                     look = now + _TICK
-                    if (stop := self._over()) is not None:
+                    if (stop := self._over("started" in said)) is not None:
                         return stop, said
 
     def _read(self, stream: int) -> bool:
@@ -181,14 +188,17 @@ class Process:
                 if isinstance(report, dict) and report.get("token") == self._token:
                     said.update(report)
 
-    def _over(self) -> Stop | None:
+    def _over(self, began: bool) -> Stop | None:
         """The limit that all processes together are over. The kernel's limits hold for each one alone."""
         pids = tree.descendants(self._process.pid)
         if len(pids) > self.limits.processes + 4:  # beside the launcher's own
             return Stop.PROCESSES
-        if tree.resident(pids) > self.limits.memory << 20:
+        buffers = tree.buffers(pids) if self.inner else 0
+        if tree.held(pids) + buffers > self.limits.memory << 20:
             return Stop.MEMORY
-        if self.folder is not None and _holds_more(self.folder, self.limits.folder << 20):
+        if self.folder is not None and _holds_more(self.folder, self.limits.folder << 20, ENTRIES):
+            return Stop.FILES
+        if self.inner and began and tree.entries(pids, self.inner) > ENTRIES:
             return Stop.FILES
         return None
 
@@ -199,7 +209,7 @@ def _frame(stream: IO[bytes], text: str) -> None:
     stream.write(b"%016d" % len(data) + data)
 
 
-def _holds_more(folder: Path, limit: int, most: int = 1000) -> bool:
+def _holds_more(folder: Path, limit: int, most: int) -> bool:
     """Whether a folder holds more bytes than that, or more entries than anybody needs (each costs a look)."""
     total, entries, folders = 0, 0, [folder]
     while folders:

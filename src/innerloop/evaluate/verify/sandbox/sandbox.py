@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import itertools
 import logging
+import marshal
 import os
 import platform
 import shutil
@@ -11,18 +13,20 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from innerloop.evaluate.verify.sandbox import bubblewrap, probe
-from innerloop.evaluate.verify.sandbox.limits import Ended, Limits
+from innerloop.evaluate.verify.sandbox import bubblewrap, cgroup, probe
+from innerloop.evaluate.verify.sandbox.limits import ENTRIES, Ended, Limits
 
 _LOG = logging.getLogger("innerloop")
 _numbers = itertools.count()
+_OWN = 32  # MiB for the sandbox's own interpreter
+_BOOT = "# a program in innerloop's sandbox\nimport binascii, marshal\nexec(marshal.loads(binascii.a2b_base64('{}')))"
 
 
 class Kind(StrEnum):
@@ -30,6 +34,13 @@ class Kind(StrEnum):
 
     BUBBLEWRAP = "bubblewrap"
     WEAKER = "weaker"
+
+
+DOORS = {  # what inside.py closes
+    Kind.BUBBLEWRAP: ("seccomp",),
+    Kind.WEAKER: ("namespaces", "landlock", "seccomp", "hook"),
+}
+_PARTS = ("landlock", "seccomp", "on_inputs")  # files that run inside beside inside.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +79,7 @@ def choose(*, weaker: bool = False) -> Choice:
     fault = _fault(Kind.WEAKER)
     if fault is not None:
         return Choice(kind=None, reason=f"{missing}; and the weaker one does not hold either: {fault}")
-    choice = Choice(kind=Kind.WEAKER, reason=missing, gaps=(*_gaps(), "files that anybody may read"))
+    choice = Choice(kind=Kind.WEAKER, reason=missing, gaps=_gaps())
     _warn(choice.describe())
     return choice
 
@@ -85,25 +96,28 @@ def _fault(kind: Kind) -> str | None:
         return "bubblewrap is for Linux only"
     if kind is Kind.BUBBLEWRAP and bubblewrap.find() is None:
         return "bubblewrap is not installed"
-    got = _tried(Sandbox(kind, probe.LIMITS))
+    deep = kind is Kind.BUBBLEWRAP
+    got = _tried(Sandbox(kind, probe.LIMITS), deep=deep)
     if isinstance(got, str):
         return f"{kind} does not work here ({got[:200]})"
     if kind is Kind.WEAKER and not got:  # an audit hook alone would be too little for these
         got = tuple(gap for gap in _gaps() if gap in probe.ESSENTIAL)
+    elif deep:
+        got = tuple(name for name in got if name != probe.PROGRAMS)
     return f"{kind} does not contain {', '.join(got)}" if got else None
 
 
 @lru_cache
 def _gaps() -> tuple[str, ...]:
-    """What the audit hook alone protects in the weaker kind: what our own program gets at without it."""
-    got = _tried(Sandbox(Kind.WEAKER, probe.LIMITS, guard=False))
+    """What the kernel does not hold in the weaker kind: what a program gets at that goes around the audit hook."""
+    got = _tried(Sandbox(Kind.WEAKER, probe.LIMITS, without=["hook"]), deep=True)
     return (got,) if isinstance(got, str) else got
 
 
-def _tried(sandbox: Sandbox) -> tuple[str, ...] | str:
+def _tried(sandbox: Sandbox, *, deep: bool) -> tuple[str, ...] | str:
     """What a program got at that should not, or why it could not run."""
-    with probe.bait() as (file, port):
-        ended = sandbox.run([probe.program(file, port, os.getpid(), sandbox.limits.processes)])
+    with probe.bait() as bait:
+        ended = sandbox.run([probe.program(bait, deep=deep)])
     got = probe.escapes(ended.output) if ended.finished else None
     return got if got is not None else ended.error or str(ended.stop or ended.output.strip())
 
@@ -111,12 +125,12 @@ def _tried(sandbox: Sandbox) -> tuple[str, ...] | str:
 class Sandbox:
     """Runs programs in a sandbox of one kind. Calls from several threads run side by side.
 
-    ``guard=False`` leaves out the weaker kind's audit hook, to see what holds without it.
+    ``without`` leaves some of the inner doors open, as on a machine that has none, to see what holds all the same.
     """
 
-    def __init__(self, kind: Kind, limits: Limits | None = None, *, guard: bool = True) -> None:
+    def __init__(self, kind: Kind, limits: Limits | None = None, *, without: Sequence[str] = ()) -> None:
         self.kind = kind
-        self.guard = guard and kind is Kind.WEAKER
+        self.doors = [door for door in DOORS[kind] if door not in without]
         self.limits = limits or Limits()
         self.closed = False
         self._running: set[Any] = set()
@@ -140,28 +154,38 @@ class Sandbox:
             order = {
                 "sources": list(sources),
                 "weaker": weaker,
-                "guard": self.guard,
+                "doors": self.doors,
                 "user": user,
                 "folder": str(folder) if weaker else bubblewrap.FOLDER,
+                "size": self.limits.folder,
+                "entries": ENTRIES,
                 "paths": bubblewrap.packages(),
                 "readable": [sys.base_prefix],
                 "limits": rlimits(self.limits, _others(weaker)),
                 "tests": len(tests),
-                "harness": _text("on_inputs.py") if tests else "",
+                "parts": {
+                    name: _compiled(f"{name}.py") for name in _PARTS if name in self.doors or name == "on_inputs"
+                },
                 "function": function,
                 "time": self.limits.time,
                 "output": self.limits.output << 10,
             }
             whole = replace(self.limits, time=self.limits.total) if tests else self.limits
-            with self._lock:
-                if self.closed:
-                    return Ended(finished=False, started=False, error="the verifier is closed")
-                process = Process(self._command(), order, whole, folder, tests=tests)
-                self._running.add(process)
-            try:
-                return process.wait()
-            finally:
-                self._running.discard(process)
+            with self._group() as group:
+                with self._lock:
+                    if self.closed:
+                        return Ended(finished=False, started=False, error="the verifier is closed")
+                    process = Process(
+                        *(self._command(), order, whole, folder),
+                        inner="" if weaker else bubblewrap.FOLDER,
+                        group=group,
+                        tests=tests,
+                    )
+                    self._running.add(process)
+                try:
+                    return process.wait()
+                finally:
+                    self._running.discard(process)
 
     def close(self) -> None:
         """Ends what runs; later programs are not started."""
@@ -171,11 +195,26 @@ class Sandbox:
                 process.close()
 
     def _command(self) -> list[str]:
+        inside = _BOOT.format(_compiled("inside.py"))
         if self.kind is Kind.WEAKER:
-            return [*bubblewrap.interpreter(), _text("inside.py")]
+            return [*bubblewrap.interpreter(), inside]
         bwrap = bubblewrap.find()
         assert bwrap is not None, "tried before"
-        return bubblewrap.command(bwrap, _text("inside.py"), self.limits)
+        return bubblewrap.command(bwrap, inside, self.limits)
+
+    @contextmanager
+    def _group(self) -> Iterator[cgroup.Group | None]:
+        """A memory group for one run, where there can be one. Files count in it, and the sandbox's own beginnings."""
+        place = cgroup.place()
+        group = None
+        if place is not None:
+            with suppress(OSError):
+                group = cgroup.Group(place, self.limits.memory + self.limits.folder + _OWN << 20)
+        try:
+            yield group
+        finally:
+            if group is not None:
+                group.close()
 
     @contextmanager
     def _folder(self, user: int | None) -> Iterator[Path]:
@@ -189,9 +228,11 @@ class Sandbox:
 
 
 @lru_cache
-def _text(name: str) -> str:
-    """What runs inside, as text: the sandbox sees no file of ours."""
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+def _compiled(name: str) -> str:
+    """A part of what runs inside, where no file of ours is seen; compiling it there would cost each start."""
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    code = marshal.dumps(compile(text, f"<{name}>", "exec", dont_inherit=True))
+    return binascii.b2a_base64(code, newline=False).decode()
 
 
 def _others(weaker: bool) -> int:

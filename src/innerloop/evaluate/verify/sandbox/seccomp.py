@@ -94,15 +94,16 @@ Checks = tuple[tuple[int, int, tuple[int, ...]], ...]  # argument, mask, and wha
 Instruction = tuple[int, int, int, int]
 
 
-def install(*, alone: bool = False, unchanging: bool = False) -> None:
+def install(*, alone: bool = False) -> None:
     """Closes the doors for this process and all that it starts; there is no way back.
 
     It gets a session keyring of its own, cannot be looked into by others of its user, and takes the filter. ``alone``
-    refuses other processes and programs too, and signals to any but itself. ``unchanging`` refuses to change owners,
-    permissions, times and (by name) lengths of files. Raises OSError where the kernel or machine has no such filter.
+    is for a process that sees the files and processes of its user: it refuses other processes and programs, signals to
+    any but itself, and changes to owners, permissions, times and (by name) lengths of files. Raises OSError where the
+    kernel or the machine has no such filter.
     """
     calls = _numbers(_OURS)
-    program = b"".join(struct.pack("=HBBI", *line) for line in _program(alone=alone, unchanging=unchanging))
+    program = b"".join(struct.pack("=HBBI", *line) for line in _program(alone=alone))
     buffer = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("HL", len(program) // 8, ctypes.addressof(buffer)))
     library = ctypes.CDLL(None, use_errno=True)
@@ -129,12 +130,12 @@ def _numbers(table: str) -> dict[str, int]:
     return {name: int(numbers[column]) for name, *numbers in rows if numbers[column] != "-"}
 
 
-def _checks(*, alone: bool, unchanging: bool) -> dict[str, Checks]:
+def _checks(*, alone: bool) -> dict[str, Checks]:
     """What the arguments of a call must be for it to be allowed."""
     own = ((0, _WHOLE, (os.getpid(),)),) if alone else ()
     return {
-        "open": ((1, *_OPENING),) if unchanging else (),
-        "openat": ((2, *_OPENING),) if unchanging else (),
+        "open": ((1, *_OPENING),) if alone else (),
+        "openat": ((2, *_OPENING),) if alone else (),
         "mmap": ((3, 0x4000F, (2,)),),  # MAP_PRIVATE, without MAP_HUGETLB
         "clone": ((0, _NEW | _PARENT, (0,)), *(((0, _THREAD, (_THREAD,)),) if alone else ())),
         "fcntl": ((1, _WHOLE, _FCNTL),),
@@ -148,11 +149,9 @@ def _checks(*, alone: bool, unchanging: bool) -> dict[str, Checks]:
     }
 
 
-def _program(*, alone: bool, unchanging: bool) -> list[Instruction]:
-    tables = [_FILES, _MEMORY, _TIME, _SELF, _PAIRS]
-    tables += [] if alone else [_PROCESSES]
-    tables += [] if unchanging else [_ATTRIBUTES]
-    checked, checks = _numbers(_CHECKED), _checks(alone=alone, unchanging=unchanging)
+def _program(*, alone: bool) -> list[Instruction]:
+    tables = [_FILES, _MEMORY, _TIME, _SELF, _PAIRS, *([] if alone else [_PROCESSES, _ATTRIBUTES])]
+    checked, checks = _numbers(_CHECKED), _checks(alone=alone)
     lines: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, _column()[1]),

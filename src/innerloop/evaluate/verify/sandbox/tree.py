@@ -12,6 +12,8 @@ from pathlib import Path
 
 _ROUNDS = 200
 _PROC = Path("/proc")
+_PROC_IS_THERE = (_PROC / "self" / "stat").exists()
+_HELD = (b"VmRSS:", b"VmSwap:", b"VmPTE:", b"HugetlbPages:")
 
 
 def descendants(pid: int) -> list[int]:
@@ -27,7 +29,7 @@ def descendants(pid: int) -> list[int]:
 
 def _parents() -> dict[int, int]:
     """Process → parent, for all that can be seen."""
-    if not (_PROC / "self" / "stat").exists():
+    if not _PROC_IS_THERE:
         import psutil
 
         return {process.pid: process.info["ppid"] for process in psutil.process_iter(["ppid"])}
@@ -40,15 +42,43 @@ def _parents() -> dict[int, int]:
     return parents
 
 
-def resident(pids: Iterable[int]) -> int:
-    """Bytes of memory that the processes hold together; pages that they share count each time."""
-    import psutil
+def held(pids: Iterable[int]) -> int:
+    """Bytes of memory that the processes hold together; pages that they share count each time.
 
+    That is what is resident, swapped out, in huge pages, and in page tables: a program that maps single pages far apart
+    has more of those than of anything else.
+    """
     total = 0
     for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            total += psutil.Process(pid).memory_info().rss
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if not _PROC_IS_THERE:
+                import psutil
+
+                with contextlib.suppress(psutil.Error):
+                    total += psutil.Process(pid).memory_info().rss
+                continue
+            for line in (_PROC / str(pid) / "status").read_bytes().splitlines():
+                if line.startswith(_HELD):
+                    total += int(line.split()[1]) << 10
     return total
+
+
+def buffers(pids: Iterable[int]) -> int:
+    """The most bytes that the sockets in the network namespace of the processes may hold."""
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            used = (_PROC / str(pid) / "net" / "sockstat").read_text().split()[2]
+            return int(used) * int((_PROC / "sys/net/core/wmem_default").read_text())
+    return 0
+
+
+def entries(pids: Iterable[int], folder: str) -> int:
+    """How many files the file system at ``folder`` has, as the processes see it; 0 where that cannot be seen."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found = os.statvfs(f"{_PROC}/{pid}/root{folder}")
+            return found.f_files - found.f_ffree
+    return 0
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
