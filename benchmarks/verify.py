@@ -2,6 +2,7 @@
 
     python benchmarks/verify.py                       # 10,000 answers
     python benchmarks/verify.py --count 500 --workers 1 --distinct
+    python benchmarks/verify.py --gym 2000            # answers to reasoning-gym's questions
 
 Real answers of models to GSM8K, MATH and AMC questions, each beside its reference, as they were recorded, repeats
 included; where they are too few, answers beside another question's reference (drawn from a seed). Both get the answer
@@ -9,6 +10,10 @@ in a box. math-verify is called as its own documentation has it, gold first, wit
 process. Ours runs with one and with several workers, judging repeats once, and once more with all replies kept; with
 ``--distinct`` there are no repeats. The methods take turns chunk by chunk, because the speed of shared machines drifts;
 workers are started before the clock.
+With ``--gym`` the answers are to questions of reasoning-gym, half of them another question's: of families whose scorers
+evaluate text, which need the sandbox, and of others. One worker judges them in the sandbox, with its start and without,
+and one outside of any sandbox, which leaves undecided what needs one.
+
 ``other`` counts the answers on which a method's verdict is not math-verify's (ours refuses a few of its readings, see
 ``evaluate/verify/math.py``).
 """
@@ -37,6 +42,10 @@ SOURCES = {  # files of answers → files of questions
     "t_zeroeval_math_l5.jsonl": ("q_math_l5.jsonl", "q_extra.jsonl"),
     "scores_llama3b_rl400_amc23_n50.jsonl": ("q_amc23.jsonl",),
 }
+FAMILIES = {
+    "scorers that evaluate": ("countdown", "number_sorting", "polynomial_multiplication", "simple_integration"),
+    "other scorers": ("n_queens", "prime_factorization", "gsm_symbolic", "propositional_logic"),
+}
 Case = tuple[Question, str]
 
 
@@ -62,6 +71,47 @@ def cases(count: int, seed: int, *, distinct: bool) -> list[Case]:
                 break
     draw.shuffle(found)
     return found[:count]
+
+
+def gym_cases(families: Sequence[str], count: int, seed: int) -> list[Case]:
+    """Every other answer is right; dollars keep it from being the reference's text, which needs no scorer."""
+    size = -(-count // (2 * len(families)))
+    found: list[Case] = []
+    for family in families:
+        questions = load(f"gym:{family}?size={size}&seed={seed}")
+        answers = [question.answer for question in questions]
+        shifted = answers[1:] + answers[:1]
+        for pair in (answers, shifted):
+            found += [(q, f"<answer>${a}$</answer>") for q, a in zip(questions, pair, strict=True)]
+    random.Random(seed).shuffle(found)
+    return found[:count]
+
+
+def gym(count: int, chunk: int, seed: int) -> None:
+    """The table of reasoning-gym's answers."""
+    from innerloop.evaluate.verify.pool import Pool
+    from innerloop.evaluate.verify.sandbox import Choice
+
+    table = []
+    for name, families in FAMILIES.items():
+        items = gym_cases(families, count, seed)
+        with Verifier() as inside, Verifier() as plain:
+            plain._pool = Pool(1, 10.0, 4096, lambda: Choice(kind=None, reason="none in this row"))
+            began = time.perf_counter()
+            inside.verify(items[:1])
+            start = time.perf_counter() - began
+            plain.verify(items[:1])
+            for where, verifier in (("sandbox", inside), ("no sandbox", plain)):
+                times, undecided = [], 0
+                for first in range(1, len(items), chunk):
+                    part = items[first : first + chunk]
+                    began = time.perf_counter()
+                    verdicts = verifier.verify(part)
+                    times.append(1e3 * (time.perf_counter() - began) / len(part))
+                    undecided += sum(verdict.outcome is Outcome.UNDECIDED for verdict in verdicts)
+                first_one = f"{start:.1f}" if verifier is inside else ""
+                table.append([name, where, spread(times, 2), first_one, str(undecided)])
+    show(f"{count} answers each", ["families", "where", "ms per answer", "start (s)", "undecided"], table)
 
 
 def one_process(items: Sequence[Case]) -> list[bool]:
@@ -90,8 +140,12 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=500)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gym", type=int, default=0, metavar="COUNT", help="only reasoning-gym's answers")
     parser.add_argument("--distinct", action="store_true", help="no answer to the same reference twice")
     settings = parser.parse_args()
+    if settings.gym:
+        gym(settings.gym, settings.chunk, settings.seed)
+        return
     if not (DATA / "gsm8k_test.jsonl").exists():
         sys.exit(f"no data at {DATA}: set INNERLOOP_DATA to the folder that holds it")
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)

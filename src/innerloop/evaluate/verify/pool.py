@@ -33,7 +33,7 @@ from typing import IO, Any, cast
 
 import innerloop
 from innerloop.evaluate.verify.job import CLOSED, NOT_SCORED, WORKER, Job, Reply
-from innerloop.evaluate.verify.sandbox import Choice, choose, service, tree
+from innerloop.evaluate.verify.sandbox import Choice, Kind, choose, service, tree
 
 _LOG = logging.getLogger("innerloop")
 _START_LIMIT = 120.0  # seconds for the imports of a worker; slow on a cold network disk
@@ -100,6 +100,7 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def ask(self, job: Job) -> Reply:
         """The reply to one job; undecided where the worker hung, died again and again, or could not start."""
@@ -158,8 +159,11 @@ class Worker:
     def _started(self) -> subprocess.Popen[bytes]:
         kind = self._choice().kind
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
+        if kind is Kind.WEAKER:
+            self._folder = tempfile.TemporaryDirectory(prefix="innerloop-worker-", ignore_cleanup_errors=True)
         if kind is not None:
-            process = service.start(kind, self.time_limit, self.memory_limit, errors)
+            folder = self._folder.name if self._folder is not None else None
+            process = service.start(kind, self.time_limit, self.memory_limit, errors, folder)
         else:
             root = str(Path(innerloop.__file__).parents[1])
             code = _BOOT.format(root=root, time=self.time_limit, memory=self.memory_limit)
@@ -214,8 +218,8 @@ class Worker:
     def _end(self, reason: str) -> str:
         """Kills and forgets the process; ``reason`` with the last line that it wrote to standard error."""
         with self._lock:  # an interrupt may end it from another thread
-            process, errors = self._process, self._errors
-            self._process = self._errors = None
+            process, errors, folder = self._process, self._errors, self._folder
+            self._process = self._errors = self._folder = None
         if process is None or errors is None:
             return reason
         if process.poll() is None:
@@ -224,6 +228,8 @@ class Worker:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+        if folder is not None:
+            folder.cleanup()
         errors.seek(max(errors.seek(0, os.SEEK_END) - 500, 0))
         said = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         errors.close()

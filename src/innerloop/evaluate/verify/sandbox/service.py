@@ -43,17 +43,24 @@ _lock = threading.Lock()
 _starter: ThreadPoolExecutor | None = None
 
 
-def start(kind: Kind, time: float, memory: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A worker with ``time`` seconds per job and ``memory`` MiB, in a sandbox of that kind."""
+def start(kind: Kind, time: float, memory: int, errors: IO[bytes], folder: str | None) -> subprocess.Popen[bytes]:
+    """A worker with ``time`` seconds per job and ``memory`` MiB, in a sandbox of that kind.
+
+    ``folder`` is a private one for the weaker kind, which has none of its own; imports want a place for their caches.
+    """
     weaker = kind is Kind.WEAKER
     shown = sources()
     limits = rlimits(_LIMITS, 0) | {"RLIMIT_AS": memory << 20, "RLIMIT_NPROC": 0, "RLIMIT_NOFILE": _FILES}
     del limits["RLIMIT_CPU"]  # it lives on, job after job
-    folder = "/" if weaker else bubblewrap.FOLDER  # in neither is there anything to do
+    user = _USERS + os.getpid() % 100_000 * 1000 + next(_numbers) % 1000 if os.geteuid() == 0 else None
+    if folder is not None and user is not None:
+        os.chown(folder, user, user)
+    folder = folder or bubblewrap.FOLDER
     order = {
         "inside": _text("inside.py"),
+        "landlock": _text("landlock.py"),
         "weaker": weaker,
-        "user": _USERS + os.getpid() % 100_000 * 1000 + next(_numbers) % 1000 if os.geteuid() == 0 else None,
+        "user": user,
         "folder": folder,
         "readable": [sys.base_prefix],
         "paths": list(dict.fromkeys((*shown.values(), *bubblewrap.packages()))),
@@ -108,7 +115,7 @@ def _launched(command: list[str], errors: IO[bytes], folder: str) -> subprocess.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": folder, "OMP_NUM_THREADS": "1"},
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"},
         cwd="/",
         start_new_session=True,
     ).result()
