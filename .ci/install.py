@@ -13,7 +13,9 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
+CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 PIP = (sys.executable, "-m", "pip")
 # pip's name of a setting: uv's variable, and what parts several values there.
 COUNTERPARTS = {
@@ -48,7 +50,8 @@ def main(arguments: list[str]) -> int:
 def have_uv() -> bool:
     """Whether uv is in this environment, after trying to put it there."""
     if find_spec("uv") is None:
-        subprocess.run([*PIP, "install", "--quiet", "uv"], stderr=subprocess.DEVNULL, check=False)
+        wanted = ["--only-binary", ":all:", "--constraint", str(CONSTRAINTS), "uv"]
+        subprocess.run([*PIP, "install", "--quiet", *wanted], stderr=subprocess.DEVNULL, check=False)
     return subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True, check=False).returncode == 0
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from innerloop import plain_json
+from innerloop.speaker import MANNER_FILE, brought
 
 TEXTS = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(
@@ -77,3 +80,16 @@ def test_counting_takes_linear_time(monkeypatch: pytest.MonkeyPatch, shape: str)
 def test_a_mapping_is_an_object_or_empty() -> None:
     assert plain_json.mapping('{"a": [1]}') == {"a": [1]}
     assert [plain_json.mapping(text) for text in (None, "", "[1]", "null", "nonsense")] == [{}] * 5
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 200_000, '{"instruction": "a", "instruction": "b"}', '{"instruction": "\\ud800"}']
+)
+def test_a_models_own_manner_is_read_within_bounds(tmp_path: Path, content: str) -> None:
+    (tmp_path / MANNER_FILE).write_text(content)
+    assert brought(tmp_path, "instruction") is None
+    (tmp_path / MANNER_FILE).write_text('{"instruction": "Think."}')
+    assert brought(tmp_path, "instruction") == "Think."
+    (tmp_path / MANNER_FILE).unlink()
+    os.mkfifo(tmp_path / MANNER_FILE)
+    assert brought(tmp_path, "instruction") is None

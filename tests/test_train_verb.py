@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -303,6 +304,37 @@ def test_a_time_limit_is_lifted_by_more_minutes_or_none(cli: Cli, model: Path, q
     one, other = (load(str(tmp_path / name)).fingerprint for name in ("r", "whole"))
     assert one == other
     assert json.loads(cli(*command, "--minutes", "1").out)["new_steps"] == 0, "there are no more steps"
+
+
+@pytest.mark.parametrize("name", ["whole.json", "model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path, name: str
+) -> None:
+    assert cli(*arguments(model, questions, tmp_path / "whole", max_steps=4)).status == 0
+    command = arguments(model, questions, tmp_path / "r", max_steps=4, save_every=1)
+    for minutes in ("0.000001", "0.000002"):  # a step each
+        assert cli(*command, "--minutes", minutes).status == 0
+    checkpoints = tmp_path / "r" / "checkpoints"
+    for step in (1, 2):
+        assert (checkpoints / f"checkpoint-{step}" / name).is_file()
+    os.truncate(checkpoints / "checkpoint-2" / name, 0)
+    ran = cli(*command)
+    assert ran.status == 0, ran.err
+    assert "checkpoint-2 is damaged (" in ran.err
+    assert "the training goes on from checkpoint-1" in ran.err
+    assert losses(tmp_path / "r") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
+
+
+def test_where_all_checkpoints_are_damaged_one_line_says_so(
+    cli: Cli, model: Path, questions: Path, tmp_path: Path
+) -> None:
+    command = arguments(model, questions, tmp_path / "r", max_steps=4)
+    assert cli(*command, "--minutes", "0.000001").status == 0
+    os.truncate(tmp_path / "r" / "checkpoints" / "checkpoint-1" / "whole.json", 0)
+    ran = cli(*command)
+    assert ran.status == 2
+    assert "no checkpoint is whole (checkpoint-1: whole.json cannot be read" in ran.err
+    assert "Traceback" not in ran.err
 
 
 def test_a_training_without_its_checkpoints_does_not_go_on(

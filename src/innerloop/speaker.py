@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop import chat, templates
+from innerloop import chat, plain_json, templates
 from innerloop.errors import InputError, first_line
+from innerloop.input_files import opened
 from innerloop.libraries import told
 from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.schema import Mode, Question
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIX = "\n\n**Final Answer**\n\\boxed{"
 MANNER_FILE = "innerloop.json"  # in a model's folder: how it wants to be talked to, where that is not our default
+_LARGEST_MANNER = 1 << 20  # bytes; a longer file is cut off, and no JSON
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
@@ -240,9 +242,11 @@ def load_speaker(
 def brought(folder: Path, name: str) -> str | None:
     """What a model's own `MANNER_FILE` says about ``name``, or None."""
     try:
-        value = json.loads((folder / MANNER_FILE).read_text(encoding="utf-8")).get(name)
-    except (OSError, ValueError, AttributeError):
+        with opened(folder / MANNER_FILE) as file:
+            text = file.read(_LARGEST_MANNER).decode()
+    except (OSError, ValueError):  # none; a pipe; no text
         return None
+    value = plain_json.mapping(text).get(name)
     return value if isinstance(value, str) else None
 
 
