@@ -68,6 +68,7 @@ def test_the_others_are_written_and_an_interrupt_ends_it(tmp_path: Path) -> None
         command = [
             *(sys.executable, "-m", "innerloop", "rollout", "--engine", "server", "--server", server.url),
             *("--api", "chat", "--questions", str(tmp_path / "q.jsonl"), "--samples", "1", "--out", str(out)),
+            *("--max-tokens", "200000"),  # or so long an answer would not get in
         ]
         process = subprocess.Popen(
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True

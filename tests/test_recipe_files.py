@@ -155,7 +155,7 @@ def test_every_training_is_planned(
     plan = json.loads(ran.out)
     options = tomllib.loads(file.read_text(encoding="utf-8"))["train"][command[1]]
     rows = plan["rows"] * options.get("group", 1)
-    assert plan["rows"] == {"sft": 512, "grpo": plan["questions"]}[command[1]] or data == ["--limit", "64"]
+    assert plan["rows"] == {"sft": 512, "grpo": 2 * 1024}[command[1]] or data == ["--limit", "64"], "whole steps"
     last = 0 if command[1] == "grpo" else options["batch-size"] - 1  # sft takes the rows that do not fill a step, too
     assert plan["steps"] == (rows + last) // options["batch-size"]
     assert plan["commands"][1].startswith("accelerate launch --config_file recipes/accelerate/multi-gpu.yaml -m innerl")
