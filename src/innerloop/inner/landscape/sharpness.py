@@ -87,7 +87,7 @@ def hessian_products(loaded: LoadedModel, row: Row, weights: Sequence[nn.Paramet
             loaded.model.set_experts_implementation("eager")
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             loss = losses(loaded, [row])[0, 0]
-            require_finite(loaded, [float(loss)], f"the loss of question {row.question_id!r}")
+            require_finite(loaded, [loss.item()], f"the loss of question {row.question_id!r}")
             slopes = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
         used = [(slope, place) for place, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
 
