@@ -148,7 +148,7 @@ def _with_structure(loaded: LoadedModel, layers: tuple[Layer, ...]) -> tuple[Lay
     with watching(loaded.model, watches) as seen:
         loaded.model(input_ids=ids, use_cache=False)
     last = seen[layer_output(layers[-1].name)]
-    require_finite(loaded, [float(last.abs().max())], "the output of its last layer")
+    require_finite(loaded, [last.abs().max().item()], "the output of its last layer")
     parallel = _parallel(loaded, layers[0], ids, seen)
     return tuple(
         Layer(name=layer.name, outputs=layer.outputs, mlp=layer.mlp, adds=_adds(layer, seen), parallel=parallel)
