@@ -205,7 +205,7 @@ def test_a_cluster_of_our_own_listens_on_loopback_and_keeps_its_folder_to_itself
 
         # Nobody is told anything without the token.
         stranger = "import sys; from ray._raylet import GcsClient; "
-        stranger += "print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5)))"
+        stranger += "print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=30)))"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         address = ray.get_runtime_context().gcs_address
         wrong, right = {"RAY_AUTH_TOKEN": "f" * 64}, {"RAY_AUTH_TOKEN_PATH": os.environ["RAY_AUTH_TOKEN_PATH"]}

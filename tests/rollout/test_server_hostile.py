@@ -274,7 +274,7 @@ def test_what_only_time_ends_is_ended(names: list[str], tmp_path: Path) -> None:
     outcome = run_of(tmp_path, {name: SLOW[name] for name in names}, BRIEF)
     for name in names:
         check(outcome.found[name], SLOW[name][1])
-    assert outcome.seconds < 30
+    assert outcome.seconds < 60, "of ten minutes and more that it would take"
 
 
 def test_all_others_are_kept(outcome: Outcome) -> None:
