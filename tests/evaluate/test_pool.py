@@ -192,9 +192,10 @@ def test_the_job_of_a_worker_killed_at_work_is_done_again(act, find):
 def test_workers_killed_one_after_the_other_do_not_decide_a_job(act):
     pool = Pool(1, time_limit=30, memory_limit=4096)
     killed = []
+    over = threading.Event()
 
     def kill():
-        while len(killed) < 3:
+        while len(killed) < 3 and not over.is_set():
             process = pool.workers[0]._process
             if process is not None and process.pid not in killed:
                 time.sleep(0.2)
@@ -205,8 +206,9 @@ def test_workers_killed_one_after_the_other_do_not_decide_a_job(act):
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        reply = pool.run([act("sleep", seconds=0.5)])[0]
+        reply = pool.run([act("sleep", seconds=3)])[0]  # each time far longer than the killer waits
     finally:
+        over.set()
         killer.join()
         pool.close()
     assert reply["outcome"] == "right"
