@@ -119,7 +119,7 @@ def test_an_answer_that_hangs_sympy_is_undecided_and_the_next_is_judged():
     with Verifier(time_limit=2) as verifier:
         start = time.perf_counter()
         hung, fine = verifier.verify([(question(r"x^2 + \sin(x)"), tower), (question("x+1"), r"\boxed{1+x}")])
-        assert time.perf_counter() - start < 15
+        assert time.perf_counter() - start < 60, "far less on an idle machine"
     assert hung.outcome is UNDECIDED
     assert hung.reason == "time limit of 2 s" or hung.reason == "memory limit" or "failed" in hung.reason
     assert fine.outcome is RIGHT
