@@ -429,7 +429,7 @@ class TestReal:
 
 
 def workers(process: psutil.Process) -> list[str]:
-    """vLLM's processes below one; Python's resource tracker stays, as it does wherever processes are spawned."""
+    """vLLM's processes below one. What renders chat templates stays, and Python's resource tracker, as everywhere."""
     children = [child for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
     lines = [" ".join(child.cmdline()) for child in children]
-    return [line for line in lines if "resource_tracker" not in line]
+    return [line for line in lines if "resource_tracker" not in line and "template_process" not in line]
