@@ -36,7 +36,7 @@ def runs(part: str) -> bool:
     try:
         float(part.strip().removesuffix("%"))
     except ValueError:
-        return first in ("=", "+", "-", "@") and not part.startswith("'")
+        return first in ("=", "+", "-", "@") and not part.lstrip().startswith("'")
     return False
 
 
