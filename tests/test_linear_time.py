@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import innerloop
-from innerloop import boxed, chat, cli, nearest
+from innerloop import boxed, chat, nearest, printable
 from innerloop.evaluate import contamination
 from innerloop.evaluate.verify import choice, code, extract, gym, hedge, literal, plain, quantity, reading
 from innerloop.evaluate.verify.verifier import NAMES, Attempt, Verifier
@@ -36,6 +36,9 @@ from innerloop.questions import disjoint, mapping, oracles
 from innerloop.rollout import sample
 from innerloop.schema import Curve, Question
 from innerloop.text_forms import nfkc
+
+# Minutes, and the clock of a busy machine: the third tier. `test_hostile_answers.py` has the known shapes in the first.
+pytestmark = pytest.mark.long
 
 PACKAGE = Path(innerloop.__file__).parent
 SHORT, LONG = 6_000, 100_000  # characters that a pattern and a reader are given
@@ -329,7 +332,7 @@ READERS: dict[str, Run] = {
     "literals": lambda text: (literal.final(text), literal.without_front(text)),
     "code": lambda text: (code.find(text, {"f"}, complete=False), code._defined(text), code._blocks(text)),
     "tests": lambda text: code.judge(asked("?", metadata=json.dumps({"tests": text})), "```\nx=1\n```", complete=True),
-    "formulas": lambda text: (gym.harmless("countdown", text), gym._variants(text)),
+    "formulas": lambda text: gym._readings("countdown", text),
     "contamination": contaminated,
     "same questions": lambda text: disjoint.normalised(asked(text)),
     "normal form": nfkc,
@@ -342,7 +345,7 @@ READERS: dict[str, Run] = {
     ),
     "oracles": read_by_oracles,
     "worked": lambda text: oracles.oracle("gsm_symbolic").methods["worked"]((text, "5")),
-    "messages": cli._one_line,
+    "messages": printable.one_line,
     "names": lambda text: nearest.closest(text, ["questions", "trajectories"]),
 }
 NASTY = (
