@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _LONGEST = 4000  # characters of a message; what it quotes may be of any size
-_BREAK = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+_BREAK = re.compile(r"(?<![ \t])[ \t]*+[\r\n]++[ \t]*+")
 
 
 class InputError(ValueError):

@@ -19,7 +19,7 @@ from innerloop.printable import printable
 
 # A spreadsheet takes full-width and small signs for the ordinary ones.
 _FORMULA = re.compile("[\\s'\"`´“”„‘’«»]*[=+\\-@＝＋－＠﹢﹣﹦﹫]")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+|inf|nan)(?:[eE][+-]?[0-9]+)?%?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++|inf|nan)(?:[eE][+-]?[0-9]++)?%?")
 _CELLS = re.compile("([;\n])")  # where a cell may begin for who separates by other signs than a comma
 _CODE = "x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4}"
 _WRITTEN = re.compile(rf"(?<!\\)(\\*+)(?:([^ -~\n])|(?={_CODE}))")

@@ -17,6 +17,8 @@ from innerloop.schema import Question
 _TOKEN = re.compile(
     r"(?P<number>(?<!\d)\d[\d,]*(?:\.\d+)?(?!\w))|(?P<sign>[-+*/x×=])(?![A-Za-z])|(?P<word>[^\W\d]+)|(?P<other>\S)"
 )
+_LONG = re.compile(r"(?<![\d,.])[\d,.]{101}")  # a number that no solution works with
+_MOST_NUMBERS = 100  # in one calculation
 _SILENT = frozenset("$€£")  # between a sign and its number
 _SIGNS: dict[str, tuple[int, Callable[[Fraction, Fraction], Fraction]]] = {
     "+": (1, operator.add),
@@ -28,7 +30,9 @@ _SIGNS: dict[str, tuple[int, Callable[[Fraction, Fraction], Fraction]]] = {
 
 def _read(question: Question) -> tuple[str, str] | None:
     """The worked solution and the number that its last line has to hold."""
-    return (question.solution, question.answer) if question.solution else None
+    if not question.solution or _LONG.search(question.solution):
+        return None
+    return question.solution, question.answer
 
 
 def _worked(task: tuple[str, str]) -> Derivation | None:
@@ -79,7 +83,7 @@ def _before(tokens: list[tuple[str, str]], place: int) -> list[str] | None:
             parts.append(text.replace(",", "") if kind == "number" else text)
         elif kind != "word":
             break
-    while parts and parts[-1] in _SIGNS:
+    if (parts and parts[-1] in _SIGNS) or len(parts) > 2 * _MOST_NUMBERS:
         return None
     return parts[::-1] if len(parts) > 1 else None
 
