@@ -25,6 +25,7 @@ ARGUMENTS = [
     # All tabs of a context in one process: it has plotly's 4.5 megabytes compiled from the tab before.
     "--process-per-site",
 ]
+BUSY = 90_000  # milliseconds for a page to open; a busy machine takes longer than the usual 30 seconds
 # Advice of the software renderer that draws 3-D here; a page cannot avoid it, and a graphics card does not give it.
 RENDERER = "GL Driver Message"
 
@@ -60,8 +61,8 @@ class Opener:
         tab.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         tab.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(file.as_uri() + hash)
-        tab.wait_for_selector(f"html[data-ready='{wait}']", state="attached")
+        tab.goto(file.as_uri() + hash, timeout=BUSY)
+        tab.wait_for_selector(f"html[data-ready='{wait}']", state="attached", timeout=BUSY)
         self.complaints.extend(
             f"request: {url[:100]}"
             for url in asked
