@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
-import itertools
 import logging
-import marshal
 import os
 import platform
 import shutil
@@ -22,11 +19,11 @@ from typing import Any
 
 from innerloop.evaluate.verify.sandbox import bubblewrap, cgroup, probe
 from innerloop.evaluate.verify.sandbox.limits import ENTRIES, Ended, Limits
+from innerloop.evaluate.verify.sandbox.parts import command, compiled, own_users
 
 _LOG = logging.getLogger("innerloop")
-_numbers = itertools.count()
+_own_user = own_users(1_800_000_000)
 _OWN = 32  # MiB for the sandbox's own interpreter
-_BOOT = "# a program in innerloop's sandbox\nimport binascii, marshal\nexec(marshal.loads(binascii.a2b_base64('{}')))"
 
 
 class Kind(StrEnum):
@@ -149,7 +146,7 @@ class Sandbox:
         from innerloop.evaluate.verify.sandbox.process import Process, rlimits
 
         weaker = self.kind is Kind.WEAKER
-        user = 1_800_000_000 + os.getpid() % 100_000 * 1000 + next(_numbers) % 1000 if os.geteuid() == 0 else None
+        user = _own_user()
         with self._folder(user) if weaker else nullcontext() as folder:
             order = {
                 "sources": list(sources),
@@ -163,9 +160,7 @@ class Sandbox:
                 "readable": [sys.base_prefix],
                 "limits": rlimits(self.limits, _others(weaker)),
                 "tests": len(tests),
-                "parts": {
-                    name: _compiled(f"{name}.py") for name in _PARTS if name in self.doors or name == "on_inputs"
-                },
+                "parts": {name: compiled(name) for name in _PARTS if name in self.doors or name == "on_inputs"},
                 "function": function,
                 "time": self.limits.time,
                 "output": self.limits.output << 10,
@@ -176,7 +171,7 @@ class Sandbox:
                     if self.closed:
                         return Ended(finished=False, started=False, error="the verifier is closed")
                     process = Process(
-                        *(self._command(), order, whole, folder),
+                        *(command("inside", self.limits, weaker=weaker), order, whole, folder),
                         inner="" if weaker else bubblewrap.FOLDER,
                         group=group,
                         tests=tests,
@@ -193,14 +188,6 @@ class Sandbox:
             self.closed = True
             for process in list(self._running):
                 process.close()
-
-    def _command(self) -> list[str]:
-        inside = _BOOT.format(_compiled("inside.py"))
-        if self.kind is Kind.WEAKER:
-            return [*bubblewrap.interpreter(), inside]
-        bwrap = bubblewrap.find()
-        assert bwrap is not None, "tried before"
-        return bubblewrap.command(bwrap, inside, self.limits)
 
     @contextmanager
     def _group(self) -> Iterator[cgroup.Group | None]:
@@ -225,14 +212,6 @@ class Sandbox:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@lru_cache
-def _compiled(name: str) -> str:
-    """A part of what runs inside, where no file of ours is seen; compiling it there would cost each start."""
-    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
-    code = marshal.dumps(compile(text, f"<{name}>", "exec", dont_inherit=True))
-    return binascii.b2a_base64(code, newline=False).decode()
 
 
 def _others(weaker: bool) -> int:

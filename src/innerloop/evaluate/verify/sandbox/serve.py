@@ -1,7 +1,7 @@
 """What a worker process starts with inside a sandbox: doors are closed, then the package is imported and serves.
 
-``python -c`` gets the text of this file. The first line on standard input says what to do (see ``service``), and brings
-the texts of ``inside.py`` and ``landlock.py``, whose means are used here. All that is imported is read-only for this
+``python -c`` gets this file compiled. The first line on standard input says what to do (see ``service``), and brings
+``inside.py`` and ``landlock.py``, compiled too, whose means are used here. All that is imported is read-only for this
 process.
 
 In the weaker mode there are no namespaces. Where the system call filter and Landlock can be had, the one refuses the
@@ -11,24 +11,27 @@ The audit hook follows before the first job that has to be inside, because it wo
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import json
+import marshal
 import os
 import sys
 import types
-from typing import Any
 
 
 def main() -> None:
     """Closes the doors, and hands over to the worker."""
     order = json.loads(sys.stdin.buffer.readline())
     weaker, readable = order["weaker"], order["readable"]
-    inside, landlock = _module("inside", order), _module("landlock", order)
+    inside = types.ModuleType("inside")
+    exec(marshal.loads(binascii.a2b_base64(order["parts"]["inside"])), inside.__dict__)
+    landlock = inside._part(order, "landlock")
     sys.path += order["paths"]
     rules = None
     if weaker:
         shown = (*readable, *order["paths"], *inside._DEVICES, *inside._LIBRARIES)
-        rules = landlock.prepare(shown, (order["folder"],))  # while closed folders can still be opened
+        rules = landlock["prepare"](shown, (order["folder"],))  # while closed folders can still be opened
         inside._keep_readable([*readable, *order["paths"]])
     inside._become(order["user"])
     if weaker:
@@ -44,17 +47,10 @@ def main() -> None:
     from innerloop.evaluate.verify.worker import main
 
     if rules is not None:
-        landlock.enforce(rules)
+        landlock["enforce"](rules)
     with contextlib.suppress(OSError):  # an old kernel, or another machine: the rest remains
         seccomp.install(alone=True)
     main(order["time"], order["memory"], guard)
-
-
-def _module(name: str, order: dict[str, Any]) -> Any:
-    """A file of the sandbox, of which only the text is here yet."""
-    module = types.ModuleType(name)
-    exec(order[name], module.__dict__)
-    return module
 
 
 if __name__ == "__main__":

@@ -7,20 +7,18 @@ read-only. It cannot start another process. It ends with the program that starte
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from innerloop.evaluate.verify.sandbox import bubblewrap
 from innerloop.evaluate.verify.sandbox.limits import Limits
+from innerloop.evaluate.verify.sandbox.parts import command, compiled, own_users
 from innerloop.evaluate.verify.sandbox.process import rlimits
 from innerloop.evaluate.verify.sandbox.sandbox import Kind
 
@@ -37,8 +35,8 @@ _JUDGING = (
 _FOLDERS = ("site-packages", "dist-packages")
 _LIMITS = Limits()
 _FILES = 256  # that may be open; some families leave theirs open
-_USERS = 1_900_000_000  # ids that nobody has, beyond those of sandboxed programs
-_numbers = itertools.count()
+_PARTS = ("inside", "landlock")
+_own_user = own_users(1_900_000_000)  # beyond those of sandboxed programs
 _lock = threading.Lock()
 _starter: ThreadPoolExecutor | None = None
 
@@ -52,13 +50,12 @@ def start(kind: Kind, time: float, memory: int, errors: IO[bytes], folder: str |
     shown = sources()
     limits = rlimits(_LIMITS, 0) | {"RLIMIT_AS": memory << 20, "RLIMIT_NPROC": 0, "RLIMIT_NOFILE": _FILES}
     del limits["RLIMIT_CPU"]  # it lives on, job after job
-    user = _USERS + os.getpid() % 100_000 * 1000 + next(_numbers) % 1000 if os.geteuid() == 0 else None
+    user = _own_user()
     if folder is not None and user is not None:
         os.chown(folder, user, user)
     folder = folder or bubblewrap.FOLDER
     order = {
-        "inside": _text("inside.py"),
-        "landlock": _text("landlock.py"),
+        "parts": {name: compiled(name) for name in _PARTS},
         "weaker": weaker,
         "user": user,
         "folder": folder,
@@ -68,7 +65,7 @@ def start(kind: Kind, time: float, memory: int, errors: IO[bytes], folder: str |
         "time": time,
         "memory": memory,
     }
-    process = _launched(_command(weaker, list(shown)), errors, folder)
+    process = _launched(command("serve", _LIMITS, weaker=weaker, also=list(shown)), errors, folder)
     assert process.stdin is not None
     try:
         process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -89,14 +86,6 @@ def sources() -> dict[str, str]:
             if not any(package.is_relative_to(path) for path in known):
                 found[str(package)] = str(package.parent)
     return found
-
-
-def _command(weaker: bool, shown: Sequence[str]) -> list[str]:
-    if weaker:
-        return [*bubblewrap.interpreter(), _text("serve.py")]
-    bwrap = bubblewrap.find()
-    assert bwrap is not None, "tried before"
-    return bubblewrap.command(bwrap, _text("serve.py"), _LIMITS, also=shown)
 
 
 def _launched(command: list[str], errors: IO[bytes], folder: str) -> subprocess.Popen[bytes]:
@@ -129,9 +118,3 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-
-
-@lru_cache
-def _text(name: str) -> str:
-    """What runs inside, as text."""
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
