@@ -24,12 +24,11 @@ from cyclopts import App, Parameter
 from innerloop import recipe_files
 from innerloop.errors import InputError
 from innerloop.nearest import meant
-from innerloop.printable import one_line, shell_words
+from innerloop.printable import MESSAGE, one_line, shell_words
 from innerloop.processes import is_main, rank
 from innerloop.terminal import Console, guarded
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-_MOST = 4000  # characters of a message: what it quotes may be of any length
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def _fail(status: int, said: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     whose = "" if is_main() else f"process {rank()}: "
-    sys.stderr.write(f"innerloop: {whose}{one_line(said, None if status == INTERRUPTED else _MOST)}\n")
+    sys.stderr.write(f"innerloop: {whose}{one_line(said, None if status == INTERRUPTED else MESSAGE)}\n")
     return status
 
 
@@ -248,7 +247,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as one line."""
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        sys.stderr.write(f"innerloop: {level}{one_line(record.getMessage(), _MOST)}\n")
+        sys.stderr.write(f"innerloop: {level}{one_line(record.getMessage(), MESSAGE)}\n")
 
 
 @contextmanager

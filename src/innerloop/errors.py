@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
-_LONGEST = 4000  # characters of a message; what it quotes may be of any size
-_BREAK = re.compile(r"(?<![ \t])[ \t]*+[\r\n]++[ \t]*+")
+from innerloop.printable import MESSAGE, one_line
 
 
 class InputError(ValueError):
     """Unusable input or arguments: the message names the file, line or field and the remedy.
 
     The command line prints it without a traceback and exits with 2. Messages quote files, names and answers of any
-    content, so line breaks become spaces here, half characters are shown as escapes, and the middle of what is very
-    long is left out.
+    content, so line breaks become spaces here, what is not printable is shown as its escape, and the middle of what is
+    very long is left out.
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_one_line(message))
-
-
-def _one_line(text: str) -> str:
-    text = _BREAK.sub(" ", text).encode("utf-8", "backslashreplace").decode()
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]} … {text[-half:]}"
+        super().__init__(one_line(message, MESSAGE))
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:

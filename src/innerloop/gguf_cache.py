@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CACHE_FORMAT = 2  # goes up when the same GGUF file has to be converted anew
+_NO_NAME = re.compile(r"[^\w.+-]")
 _NAME = 80  # characters of a file's name that its folder begins with
 _ABANDONED = 3600.0  # seconds after which an unfinished conversion belongs to a process that was killed
 
@@ -80,7 +81,7 @@ def converted(gguf: Path) -> Path:
 
 
 def _place(gguf: Path) -> Path:
-    name = re.sub(r"[^\w.+-]", "_", gguf.stem).lstrip(".")[:_NAME]
+    name = _NO_NAME.sub("_", gguf.stem).lstrip(".")[:_NAME]
     return cache_folder() / "models" / f"{name}-{content_key(gguf)}-v{CACHE_FORMAT}"
 
 

@@ -35,6 +35,8 @@ _WHOLE = {
 }
 _SMALL = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")  # above 0 and below 1
 _POSITIVE = ("rope.freq_base", "rope.freq_base_swa", "rope.scaling.original_context_length")
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_TOKEN_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 _BLOCK = re.compile(r"(?:(?:enc|dec)\.)?blk\.(\d{1,9})\.", re.ASCII)
 _LONGEST_TOKEN = 1024  # characters; merges are looked for in all parts of all tokens
 _MOST_ADDED = 1 << 16  # tokens that are looked for in every text before it is split
@@ -43,7 +45,7 @@ _CONTROL, _USER_DEFINED = 3, 4
 
 def check(header: Header) -> None:
     """DamagedError names the first field whose value cannot be."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", header.architecture):
+    if not _ARCHITECTURE.fullmatch(header.architecture):
         raise DamagedError(f"general.architecture is {header.fields.get('general.architecture')!r:.80}")
     for name, value in header.fields.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -139,7 +141,7 @@ def _tokenizer(header: Header) -> None:
     if not isinstance(merges, tuple) or not all(isinstance(merge, str) and " " in merge for merge in merges):
         raise DamagedError("tokenizer.ggml.merges is no list of pairs of tokens")
     for name, value in header.fields.items():
-        if re.fullmatch(r"tokenizer\.ggml\.\w+_token_id", name) and not (_whole(value) and 0 <= value < len(tokens)):
+        if _TOKEN_ID.fullmatch(name) and not (_whole(value) and 0 <= value < len(tokens)):
             raise DamagedError(f"{name} is {value!r:.40}, and there are {len(tokens)} tokens")
 
 

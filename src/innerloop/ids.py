@@ -18,6 +18,7 @@ from urllib.parse import quote
 from innerloop.errors import InputError
 
 _LONGEST = 100  # bytes of a file's name made from an id; file systems allow 255
+_OTHERS = re.compile(r"[^\w.=@+-]+")  # what a file's name had better not hold
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\.|$)", re.IGNORECASE)  # devices to Windows
 
 
@@ -57,7 +58,7 @@ def file_names(names: Iterable[str], otherwise: str) -> Iterator[str]:
     """
     used: set[str] = set()
     for name in names:
-        plain = re.sub(r"[^\w.=@+-]+", "-", unicodedata.normalize("NFC", name)).strip("-.") or otherwise
+        plain = _OTHERS.sub("-", unicodedata.normalize("NFC", name)).strip("-.") or otherwise
         if _RESERVED.match(plain):
             plain = f"{otherwise}-{plain}"
         if len(plain.encode()) > _LONGEST:

@@ -20,6 +20,8 @@ _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "*": "{*}",  # and one that begins with a star a part of it
 }
 _MARKDOWN = {c: f"\\{c}" for c in "\\`*|~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_LINK = re.compile(r"](?=[(\[])")
+_EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def latex(text: str) -> str:
@@ -35,9 +37,9 @@ def latex_comment(text: str) -> str:
 def markdown(text: str) -> str:
     """One line of Markdown that shows ``text``: no HTML, no link, no image, no end of a table's cell."""
     safe = "".join(_MARKDOWN.get(letter, letter) for letter in flat(text))
-    safe = re.sub(r"](?=[(\[])", r"\\]", safe)  # of a link; other brackets are brackets
+    safe = _LINK.sub(r"\\]", safe)  # of a link; other brackets are brackets
     safe = f"\\{safe}" if safe.startswith("[") else safe  # what a link leads to stands at the start of a line
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", safe)
+    return _EMPHASIS.sub(r"\\_", safe)
 
 
 def flat(text: str) -> str:

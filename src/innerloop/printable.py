@@ -11,6 +11,8 @@ import re
 import shlex
 from collections.abc import Iterable
 
+MESSAGE = 4000  # characters of a message; what it quotes may be of any size
+_BREAKS = re.compile(r"[\r\n]+")
 # Letters and marks to Unicode, but nothing to the eye: fillers, joiners and selectors that can hide text. The selectors
 # U+FE00 to U+FE0F stay, which choose how an emoji looks.
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\U000e0100-\U000e01ef"
@@ -43,9 +45,10 @@ def one_line(text: str, most: int | None = None) -> str:
     Of more than ``most`` characters the middle is left out: what a message quotes, rather than its remedy.
     """
     if most is not None and len(text) > most:
-        text = f"{text[: most // 2]} … {text[-(most // 2) :]}"
+        half = (most - len(" … ")) // 2
+        text = f"{text[:half]} … {text[-half:]}"
     if "\n" in text or "\r" in text:
-        text = " ".join(part.strip() for part in re.split(r"[\r\n]+", text))
+        text = " ".join(part.strip() for part in _BREAKS.split(text))
     return printable(text)
 
 

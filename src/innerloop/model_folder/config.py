@@ -19,6 +19,7 @@ _WIDTHS = ("hidden_size", "n_embd", "d_model", "vocab_size", "intermediate_size"
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_key_value_heads")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+_KIND = re.compile(r"[\w|]+")
 _SMALL = re.compile(r"norm_?(?:eps|epsilon)$")
 _POSITIVE = ("rope_theta", "rotary_emb_base")
 _ALWAYS, _USUAL_LAYERS = 4096, 256  # sizes up to it are no burden
@@ -47,7 +48,7 @@ def _check_config(file: Path, found: dict[str, Any], tensors: Mapping[str, Tenso
         raise _refused(file, "transformers_weights", found["transformers_weights"], "the weights are *.safetensors")
     for part in _objects(found):
         for name in _CODE:
-            if not isinstance(value := part.get(name), str | None) or (value and not re.fullmatch(r"[\w|]+", value)):
+            if not isinstance(value := part.get(name), str | None) or (value and not _KIND.fullmatch(value)):
                 raise _refused(file, name, value, "the name of code from elsewhere")
         _check_part(file, part)
     if tensors is not None:

@@ -21,6 +21,7 @@ _GROWTH = 64  # times: how much longer all replacements together may make a text
 _FIXED = 1 << 20  # tokens of padding
 _WORD = 10_000  # characters of a word that is looked up letter by letter
 _CHARSMAP = 128  # bytes that one character may be replaced by
+_FILE = re.compile(r"tokenizer[\w.-]*\.json")
 _CLASS = re.compile(r"(?!Auto)\w{1,80}(?:Tokenizer|TokenizerFast|Backend)", re.ASCII)
 
 
@@ -61,7 +62,7 @@ def _check_settings(found: dict[str, Any]) -> None:
     if found.get("gguf_file") is not None:
         raise _RefusedError(f"gguf_file is {str(found['gguf_file'])[:60]!r}: name the GGUF file itself as the model")
     files = found.get("fast_tokenizer_files") or []
-    if not isinstance(files, list) or not all(re.fullmatch(r"tokenizer[\w.-]*\.json", str(file)) for file in files):
+    if not isinstance(files, list) or not all(_FILE.fullmatch(str(file)) for file in files):
         raise _RefusedError("fast_tokenizer_files names what is no tokenizer*.json")
     added = found.get("added_tokens_decoder") or {}
     extra = found.get("extra_special_tokens") or found.get("additional_special_tokens") or []

@@ -6,7 +6,6 @@ The library checks them too, when it loads; they are read here first, so that a 
 from __future__ import annotations
 
 import json
-import re
 import struct
 from math import prod
 from pathlib import Path
@@ -90,7 +89,7 @@ def _tensor(name: str, entry: Any) -> tuple[Tensor, int, int]:
     count, bits = prod(shape), _BITS[kind]
     if 8 * (place[1] - place[0]) != count * bits:
         raise ValueError(f"{what} has {count:,} numbers of {bits} bits in {place[1] - place[0]:,} bytes")
-    whole = not re.match(r"[BFC]", kind)
+    whole = not kind.startswith(("B", "F", "C"))
     return Tensor(tuple(shape), count * (bits // _PACKED) if whole else count), place[0], place[1]
 
 

@@ -34,6 +34,7 @@ logger = logging.getLogger("innerloop.questions")
 
 SIZE = 50
 STRIDE = 1_000_000  # reasoning-gym's random states per seed, and so the largest size
+_FILE = re.compile(r"\w[\w.-]*")  # a name without folders
 _NARROW = frozenset({"pool_matrix"})  # seeds numpy, which takes states of 32 bits
 
 # Families that leave ``answer`` empty because many answers are right, but give an example of a right one.
@@ -111,7 +112,7 @@ def _check_range(family: str, values: Mapping[str, Any]) -> None:
 def _check_files(family: str, values: Mapping[str, Any]) -> None:
     """``InputError`` for a file that is not reasoning-gym's own: parameters come with question files too."""
     for name, value in values.items():
-        if name.endswith("_file") and not re.fullmatch(r"\w[\w.-]*", str(value)):
+        if name.endswith("_file") and not _FILE.fullmatch(str(value)):
             raise InputError(
                 f"gym:{family}: {name} is '{value}': give the name of a data file that reasoning-gym ships"
             )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from innerloop.errors import InputError
+from innerloop.errors import InputError, first_line
 from innerloop.nearest import nearest
 from innerloop.questions import files
 from innerloop.questions.mapping import to_row
@@ -114,4 +114,4 @@ def _remedy(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")[:300] or type(error).__name__
+    return first_line(error, 300).rstrip(".")

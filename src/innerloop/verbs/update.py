@@ -31,7 +31,6 @@ log = logging.getLogger("innerloop")
 
 _REPEATED = re.compile(r"(every|parts):([1-9]\d*)")
 _LISTED = re.compile(r"\d+(,\d+)*")
-_NO_FILE_NAME = re.compile(r"[^\w.=@+-]+")
 
 
 @dataclass(frozen=True, kw_only=True)

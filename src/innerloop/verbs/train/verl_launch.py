@@ -16,6 +16,7 @@ from typing import Any
 
 from innerloop.errors import InputError
 
+_QUOTE = re.compile(r"(?<!\\)(\\*+)'")
 _BARE = re.compile(r"[A-Za-z0-9_./-]+")  # what needs no quotes in Hydra's grammar, unless it reads as something else
 _OTHER_KINDS = re.compile(r"null|true|false|[+-]?(?:nan|inf|[0-9][0-9_.e+-]*|\.[0-9][0-9_.e+-]*)", re.IGNORECASE)
 
@@ -91,6 +92,6 @@ def _value(value: Any) -> str:
         raise InputError(
             f"{text!r}: verl's configuration takes ${{ for one of its variables; rename the folder or file"
         )
-    text = re.sub(r"(?<!\\)(\\*+)'", r"\1\1\\'", text)
+    text = _QUOTE.sub(r"\1\1\\'", text)
     last = len(text) - len(text.rstrip("\\"))
     return "'" + text + "\\" * last + "'"
