@@ -37,6 +37,8 @@ def run(payload):
             pass
     if act == "sleep":
         time.sleep(payload["seconds"])
+    if act == "environment":
+        return {"outcome": "right", "reason": " ".join(os.environ)}
     if act == "die":
         os._exit(3)
     if act == "raise":
@@ -128,6 +130,14 @@ def test_each_failure_stays_with_its_item(act, pool):
     assert replies[4]["reason"] == "the verifier failed: ZeroDivisionError: by nought, once"
     assert replies[0]["reason"] != replies[2]["reason"], "the hung worker was replaced"
     assert replies[5]["reason"] == replies[6]["reason"], "a good one is used again"
+
+
+@pytest.mark.parametrize("find", WAYS, indirect=True)
+def test_a_worker_knows_no_key(act, pool, monkeypatch):
+    monkeypatch.setenv("INNERLOOP_API_KEY", "sk-of-a-server")
+    names = pool.run([act("environment")])[0]["reason"].split()
+    assert "PATH" in names
+    assert "INNERLOOP_API_KEY" not in names
 
 
 @pytest.mark.skipif(sys.platform == "win32" or sys.platform == "darwin", reason="no limit on address space there")

@@ -170,7 +170,7 @@ class Answer:
             count = usage.get(name)
             if isinstance(count, int):
                 if isinstance(count, bool) or not 0 <= count <= most:
-                    raise ServerFault(f"the server's {name} is no such number")
+                    raise ServerFault(f"the server's {name} is no such number", lasting=True)
                 if name == "prompt_tokens":
                     self.prompt_tokens = count
                 else:

@@ -41,6 +41,7 @@ _KILLS = 5  # of workers over one job, after which it is given up
 _LOOK = 0.1  # seconds between two looks at a worker's memory
 _LONGEST = 1 << 16  # bytes of a reply
 _OUTCOMES = ("right", "wrong", "undecided")
+_KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "HOME", "TMPDIR", "TEMP", "SYSTEMROOT")  # no keys of servers
 _BOOT = """
 import sys
 sys.path.append({root!r})
@@ -172,7 +173,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env={name: os.environ[name] for name in _KEPT if name in os.environ} | {"OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is for the program; it then ends its workers
             )
         self._process, self._errors = process, errors
