@@ -232,7 +232,9 @@ def test_patterns_are_compiled_where_they_are_found() -> None:
             id(call) for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign) for call in ast.walk(node)
         }
         for call in ast.walk(tree):
-            written = isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant | ast.JoinedStr)
+            written = (
+                isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant | ast.JoinedStr)
+            )
             if written and ast.unparse(call.func).startswith("re."):
                 known = ast.unparse(call.func) == "re.compile" and id(call) in top
                 strays += [] if known or ast.unparse(call.func) == "re.escape" else [f"{file.name}:{call.lineno}"]

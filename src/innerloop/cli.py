@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import App, Parameter
 
-from innerloop import recipe_files
+from innerloop import recipe_files, waiting
 from innerloop.errors import InputError
 from innerloop.nearest import meant
 from innerloop.printable import MESSAGE, one_line, shell_words
@@ -118,11 +118,12 @@ _TRAIN = "Train a model: the outer loop, one recipe a command."
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (by default the process's own) and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    began = waiting.look()
     debug = "--debug" in arguments
     _quieten_libraries(debug)
     with guarded(), _logs_on_stderr(debug):
         try:
-            _app(arguments)(arguments, exit_on_error=False, print_error=False)
+            _app(arguments, began)(arguments, exit_on_error=False, print_error=False)
         except (InputError, cyclopts.CycloptsError) as error:
             said = _about_arguments(error, arguments) if isinstance(error, cyclopts.CycloptsError) else str(error)
             return _fail(UNUSABLE, said, debug)
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _app(arguments: Sequence[str]) -> App:
+def _app(arguments: Sequence[str], began: waiting.Look) -> App:
     app = App(
         name="innerloop",
         help="Shows a language model learning inside its own chain of thought.",
@@ -155,7 +156,7 @@ def _app(arguments: Sequence[str]) -> App:
     app.command(recipes)
     for command in COMMANDS:
         meant = tuple(arguments[: len(command.words)]) == command.words
-        function = _function(command, arguments) if meant else _nothing
+        function = _function(command, arguments, began) if meant else _nothing
         epilogue = f"Example: innerloop {command.example}"
         parent = recipes if len(command.words) > 1 else app
         parent.command(function, name=command.words[-1], help=command.text, help_epilogue=epilogue)
@@ -172,7 +173,7 @@ def _nothing() -> None:
     """Stands for a verb that this command line does not call."""
 
 
-def _function(command: _Command, arguments: Sequence[str]) -> Callable[..., None]:
+def _function(command: _Command, arguments: Sequence[str], began: waiting.Look) -> Callable[..., None]:
     """A function whose parameters are the fields of the verb's settings, as cyclopts wants it."""
     from innerloop.verbs.shared import jsonable
     from innerloop.verbs.show import show
@@ -180,6 +181,7 @@ def _function(command: _Command, arguments: Sequence[str]) -> Callable[..., None
     verb, settings_type = command.load()
 
     def run(settings: Any, *, recipe: Path | None = None) -> None:  # noqa: ARG001  # it has been read by now
+        waiting.settle(began)
         result = verb(settings, command=["innerloop", *arguments])
         if not is_main():
             return
