@@ -168,7 +168,7 @@ def run_round(
     n = len(item.trajectory)
     pauses = Pauses(loaded, item, chosen, baselines)
     curves: list[Curve] = []
-    taken = seconds(lambda: curves.extend(probe(loaded, [item], on_progress=pauses)), loaded.device)
+    taken = seconds(lambda: curves.extend(probe(loaded, [item], compare=False, on_progress=pauses)), loaded.device)
     ours = taken - pauses.taken
     [curve] = curves
     operations = needed_operations(loaded, item)
@@ -200,11 +200,11 @@ def peak_beside(loaded: LoadedModel, item: ProbeItem) -> float:
     if loaded.device.type == "cuda":
         before = torch.cuda.memory_allocated(loaded.device)
         torch.cuda.reset_peak_memory_stats(loaded.device)
-        list(probe(loaded, [item]))
+        list(probe(loaded, [item], compare=False))
         return (torch.cuda.max_memory_allocated(loaded.device) - before - kept) / MIB
     before = resident_bytes("VmRSS")
     reset_peak()
-    list(probe(loaded, [item]))
+    list(probe(loaded, [item], compare=False))
     return (resident_bytes("VmHWM") - before - kept) / MIB
 
 

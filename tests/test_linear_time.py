@@ -37,11 +37,9 @@ from innerloop.rollout import sample
 from innerloop.schema import Curve, Question
 from innerloop.text_forms import nfkc
 
-# Minutes, and the clock of a busy machine: the third tier. `test_hostile_answers.py` has the known shapes in the first.
-pytestmark = pytest.mark.long
-
 PACKAGE = Path(innerloop.__file__).parent
 SHORT, LONG = 6_000, 100_000  # characters that a pattern and a reader are given
+SOME = 8_000  # that a reader is given where minutes are too long
 FAST, SLOW = 1e-6, 1e-4  # seconds a character: what needs no second look, and what no linear reader takes
 
 Run = Callable[[str], object]
@@ -215,7 +213,7 @@ def patterns() -> dict[str, tuple[re.Pattern[str], Run]]:
         text = file.read_text(encoding="utf-8")
         for name, value in vars(importlib.import_module(module.removesuffix(".__init__"))).items():
             if isinstance(value, re.Pattern) and re.search(rf"^{name}\b.*=", text, re.MULTILINE):
-                uses = re.findall(rf"\b{name}\b(?:\.(\w+)\(|(?!\s*[=,]))", text)
+                uses = re.findall(rf"\b{name}\b(?:\.(\w+)|(?!\s*[=,]))", text)
                 anchored = {"match", "fullmatch"}.issuperset(uses) and uses
                 whole = "fullmatch" if set(uses) == {"fullmatch"} else "match"
                 run = getattr(value, whole) if anchored else lambda text, own=value: sum(1 for _ in own.finditer(text))
@@ -242,6 +240,7 @@ def test_patterns_are_compiled_where_they_are_found() -> None:
     assert len(patterns()) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "method"),
     [
@@ -260,7 +259,7 @@ def test_the_check_finds_what_is_worse_than_linear(pattern: str, method: str) ->
     compiled = re.compile(pattern)
     run = getattr(compiled, method)
     assert any(
-        is_slow(lambda text: list(run(text) or ()) if method == "finditer" else run(text), shape, SHORT)
+        is_slow(lambda text: list(run(text) or ()) if method == "finditer" else run(text), shape, SHORT // 3)
         for shape in shapes(compiled)
     )
 
@@ -319,7 +318,15 @@ def read_by_oracles(text: str) -> None:
                 oracles.oracle(family).read(asked(text))
 
 
+def worked(text: str) -> None:
+    oracle = oracles.oracle("gsm_symbolic")
+    task = oracle.read(asked("?", solution=text))
+    if task is not None:
+        oracle.methods["worked"](task)
+
+
 KINDS = (*NAMES[:-1], "gym:countdown", "gym:game_of_life_halting")
+LONGEST = dict.fromkeys(KINDS, 20_000 // 4)  # no longer answer is judged
 READERS: dict[str, Run] = {
     **{kind: judged(kind) for kind in KINDS},
     "extraction": lambda text: [extract.extract_answer(text, complete=complete) for complete in (True, False)],
@@ -347,7 +354,7 @@ READERS: dict[str, Run] = {
         written.written(text[: len(text) // 2] + "!", curve(text)),
     ),
     "oracles": read_by_oracles,
-    "worked": lambda text: oracles.oracle("gsm_symbolic").methods["worked"]((text, "5")),
+    "worked": worked,
     "messages": printable.one_line,
     "names": lambda text: nearest.closest(text, ["questions", "trajectories"]),
 }
@@ -431,10 +438,18 @@ AROUND = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
+def test_every_reader_is_linear_on_what_troubles_people(name: str) -> None:
+    for unit, (before, after) in zip(NASTY, itertools.cycle((*AROUND, ("", "!"))), strict=False):
+        shape = Shape(unit, before, after)
+        assert not is_slow(READERS[name], shape, min(SOME, LONGEST.get(name, SOME)), fast=2e-5), shape
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", READERS)
 def test_every_reader_is_linear(name: str) -> None:
-    """On 100,000 characters of what troubles people, and of what the patterns are made of."""
+    """On 100,000 characters of what troubles people, and on what the patterns are made of."""
     made = dict.fromkeys(unit for pattern, _ in patterns().values() for unit in units(pattern)[:6])
-    longest = 20_000 // 4 if name in KINDS else LONG  # no longer answer is judged
+    longest = LONGEST.get(name, LONG)
     lengths = itertools.chain(itertools.repeat(longest, len(NASTY)), itertools.repeat(min(SHORT, longest)))
     around = itertools.cycle((*AROUND, ("", "!")))
     for unit, length, (before, after) in zip((*NASTY, *made), lengths, around, strict=False):
@@ -444,7 +459,7 @@ def test_every_reader_is_linear(name: str) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(NASTY), min_size=1, max_size=3), st.sampled_from(NASTY), st.sampled_from(AROUND))
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_mixture_takes_longer(parts: list[str], then: str, around: tuple[str, str]) -> None:
     shape = Shape("".join(parts), *around, then=then)
     assert [name for name, run in READERS.items() if is_slow(run, shape, SHORT, fast=2e-5)] == []

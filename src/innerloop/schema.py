@@ -232,8 +232,9 @@ class Curve(_Record):
     ``position`` counts the tokens of t that were in the context (0…n, rising). ``token`` is the text consumed since
     the previous measured position and ``token_id`` its last token (both null at position 0), so the texts joined
     give the trajectory back up to the last measured position. ``loss`` is L̂ᵢ in nats per answer token;
-    ``answer_tokens`` is |a|, so ``loss × answer_tokens`` is −log p of the whole answer. ``candidate_losses`` holds,
-    per position, one loss per candidate answer (nats per candidate token), or nothing.
+    ``answer_tokens`` is |a|, so ``loss × answer_tokens`` is −log p of the whole answer. ``plain_loss`` is the same loss
+    by the definition where a fast method was compared with it, else null, or nothing. ``candidate_losses`` holds, per
+    position, one loss per candidate answer (nats per candidate token), or nothing.
     """
 
     question_id: str
@@ -243,6 +244,7 @@ class Curve(_Record):
     token: tuple[str | None, ...]
     loss: tuple[float, ...]
     answer_tokens: int
+    plain_loss: tuple[float | None, ...] = ()
     candidates: tuple[str, ...] = ()
     candidate_tokens: tuple[int, ...] = ()
     candidate_losses: tuple[tuple[float, ...], ...] = ()
@@ -256,6 +258,7 @@ class Curve(_Record):
             ("token", pa.string()),
             pa.field("loss", pa.float32(), nullable=False),
             pa.field("answer_tokens", pa.int32(), nullable=False),
+            ("plain_loss", pa.float32()),
             ("candidates", pa.list_(pa.string())),
             ("candidate_tokens", pa.list_(pa.int32())),
             ("candidate_losses", pa.list_(pa.float32())),
@@ -274,6 +277,7 @@ class Curve(_Record):
                 "token": curve.token[i],
                 "loss": curve.loss[i],
                 "answer_tokens": curve.answer_tokens,
+                "plain_loss": curve.plain_loss[i] if curve.plain_loss else None,
                 "candidates": list(curve.candidates) or None,
                 "candidate_tokens": list(curve.candidate_tokens) or None,
                 "candidate_losses": list(curve.candidate_losses[i]) if curve.candidate_losses else None,
@@ -302,6 +306,9 @@ class Curve(_Record):
                     token=tuple(row["token"] for row in rows),
                     loss=tuple(row["loss"] for row in rows),
                     answer_tokens=first["answer_tokens"],
+                    plain_loss=tuple(row["plain_loss"] for row in rows)
+                    if any(row.get("plain_loss") is not None for row in rows)
+                    else (),
                     candidates=tuple(first.get("candidates") or ()),
                     candidate_tokens=tuple(first.get("candidate_tokens") or ()),
                     candidate_losses=tuple(tuple(row["candidate_losses"]) for row in rows)

@@ -11,10 +11,9 @@ L̂ᵢ = −(1/|a|) Σⱼ log p(aʲ | q, t≤ᵢ, s, a<ʲ) for i = 0…n, in nat
 from __future__ import annotations
 
 import logging
-import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from innerloop.errors import InputError
 from innerloop.finite import require_finite
+from innerloop.inner import agreement
 from innerloop.inner.attention import UnsupportedAttentionError
 from innerloop.inner.cached import cached_losses
 from innerloop.inner.plain import plain_losses
@@ -50,9 +50,6 @@ SUPPORTED = frozenset(
 
 _KEYS_AND_VALUES = frozenset({"full_attention", "sliding_attention", "attention"})  # names in ``config.layer_types``
 
-_AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}  # nats; half precisions below
-_HALF_AGREEMENT = 0.25
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeItem:
@@ -73,12 +70,14 @@ def probe(
     every: Every = "all",
     method: Method = "shared",
     memory: int | None = None,
+    compare: bool = True,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Curve]:
     """Answer-loss curves of trajectories, in the order given.
 
     ``every`` names the positions (see `innerloop.inner.positions`). ``memory`` bounds what the ``shared`` method uses
-    beside the weights, in bytes; by default four fifths of what is free. ``on_progress`` is called with the number of
+    beside the weights, in bytes; by default four fifths of what is free. With ``compare``, a position now and then is
+    measured by the definition, too (see `innerloop.inner.agreement`). ``on_progress`` is called with the number of
     positions just measured. Raises `InputError` for an answer without tokens and for a context that is too long, and
     `NotFiniteError` for a model whose losses are no numbers.
     """
@@ -87,7 +86,9 @@ def probe(
         return
     for item, task, losses in zip(items, tasks, _losses(loaded, tasks, method, memory, on_progress), strict=True):
         require_finite(loaded, losses.flatten().tolist(), f"a loss along {item.trajectory_id}")
-        yield _curve(loaded, item, task, losses.numpy())
+        fast = compare and method != "plain"
+        plain = agreement.compared(loaded, task, item.trajectory_id, losses) if fast else {}
+        yield _curve(loaded, item, task, losses.numpy(), plain)
 
 
 def position_count(speaker: Speaker, item: ProbeItem, every: Every = "all") -> int:
@@ -151,8 +152,14 @@ def _losses(
     raise InputError(f"method={method!r}: must be shared, cached or plain")
 
 
-def _curve(loaded: LoadedModel, item: ProbeItem, task: Task, losses: Float[np.ndarray, "position answer"]) -> Curve:
-    """The record of one trajectory's losses."""
+def _curve(
+    loaded: LoadedModel,
+    item: ProbeItem,
+    task: Task,
+    losses: Float[np.ndarray, "position answer"],
+    plain: Mapping[int, float],
+) -> Curve:
+    """The record of one trajectory's losses; ``plain`` are those by the definition at some of the places."""
     pieces = token_texts(task.trajectory[: task.positions[-1]], loaded.decode)
     columns = [_answers(item).index(candidate) for candidate in item.candidates]
     return Curve(
@@ -163,6 +170,7 @@ def _curve(loaded: LoadedModel, item: ProbeItem, task: Task, losses: Float[np.nd
         token=tuple(spans(pieces, task.positions)),
         loss=tuple(losses[:, 0].tolist()),
         answer_tokens=len(task.answers[0]),
+        plain_loss=tuple(plain.get(place) for place in range(len(task.positions))) if plain else (),
         candidates=item.candidates,
         candidate_tokens=tuple(len(task.answers[column]) for column in columns),
         candidate_losses=tuple(map(tuple, losses[:, columns].tolist())) if columns else (),
@@ -178,7 +186,7 @@ def _why_not(loaded: LoadedModel, method: _Fast, tasks: Sequence[Task]) -> str |
             return None
         if _keeps_state(loaded):
             return f"the state of {type(loaded.model).__name__} cannot be shared by several branches"
-    return _disagreement(loaded, method, tasks[0])
+    return _disagreement(loaded, method, tasks)
 
 
 def _keeps_state(loaded: LoadedModel) -> bool:
@@ -203,23 +211,22 @@ def _rope_changes(loaded: LoadedModel, tasks: Sequence[Task]) -> str | None:
 _checked: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, str | None]] = weakref.WeakKeyDictionary()
 
 
-def _disagreement(loaded: LoadedModel, method: _Fast, task: Task) -> str | None:
-    """Compares a fast method with the plain one at three positions of a trajectory, once per model."""
+def _disagreement(loaded: LoadedModel, method: _Fast, tasks: Sequence[Task]) -> str | None:
+    """Compares a fast method with the plain one, once per model: on the shortest and the longest trajectory with
+    tokens."""
     known = _checked.setdefault(loaded.model, {})
     if method not in known:
-        known[method] = _compare(loaded, method, task)
+        told = sorted((task for task in tasks if task.trajectory), key=lambda task: len(task.trajectory))
+        ends = [told[0], told[-1]] if len(told) > 1 else told or [tasks[0]]
+        known[method] = next(filter(None, (_compare(loaded, method, task) for task in ends)), None)
     return known[method]
 
 
 def _compare(loaded: LoadedModel, method: _Fast, task: Task) -> str | None:
+    """Why the method will not do on a task, tried at three positions; None where it will."""
     n = len(task.positions)
-    few = Task(
-        prompt=task.prompt,
-        trajectory=task.trajectory,
-        positions=tuple(sorted({task.positions[0], task.positions[n // 2], task.positions[-1]})),
-        suffix=task.suffix,
-        answers=task.answers[:1],
-    )
+    chosen = tuple(sorted({task.positions[0], task.positions[n // 2], task.positions[-1]}))
+    few = replace(task, positions=chosen, answers=task.answers[:1])
     plain = plain_losses(loaded, few)
     require_finite(loaded, plain.flatten().tolist(), "the loss of an answer")
     try:
@@ -232,7 +239,6 @@ def _compare(loaded: LoadedModel, method: _Fast, task: Task) -> str | None:
         logger.debug("%s with the %s method", loaded.name, method, exc_info=True)
         return f"{type(loaded.model).__name__} cannot run with the {method} method ({type(error).__name__})"
     difference = float((found - plain).abs().max())
-    allowed = _AGREEMENT.get(loaded.dtype, _HALF_AGREEMENT)
-    if math.isnan(difference) or difference > allowed:
+    if not difference <= agreement.allowed(loaded.dtype):
         return f"the {method} method is {difference:.1g} nats off on {type(loaded.model).__name__}"
     return None

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
+from innerloop.evaluate.exactness import exactness
 from innerloop.printable import shell_words
 from innerloop.report.view import View
 
@@ -46,12 +47,14 @@ def probed_model(view: View) -> dict[str, Any]:
 def _short(view: View, model: dict[str, Any], questions: str | None) -> list[tuple[str, str | None]]:
     stages = view.manifest.get("stages", {})
     finished = [entry.get("finished") or entry.get("started") for entry in stages.values()]
+    exact = exactness(entry.curve for entry in view.entries if entry.curve)
     seeds = dict.fromkeys(str(entry["seed"]) for entry in stages.values() if entry.get("seed") is not None)
     return [
         ("Model", _model_line(model)),
         ("Questions", f"{_questions(view):,}" + (f" from {questions}" if questions else "")),
         ("Trajectories", _trajectories(view)),
         ("Seed", ", ".join(seeds)),
+        ("Losses", str(exact) if exact.compared else None),
         ("Status", ", ".join(f"{verb} {entry.get('status', '')}" for verb, entry in stages.items())),
         ("Date", _date(max(filter(None, finished), default=None))),
     ]

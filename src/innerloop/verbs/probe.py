@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
+from innerloop.evaluate.exactness import Exactness, exactness
 from innerloop.progress import progress
 from innerloop.schema import Curve, Question, Trajectory
 from innerloop.store import Run
@@ -72,7 +73,7 @@ class ProbeResult:
     """What was measured. ``groups`` and ``differences`` are the numbers of the page, with 95 % intervals.
 
     ``new_curves`` of the ``trajectories`` were measured now, the others before; ``skipped`` names those that cannot be
-    measured, with the reason.
+    measured, with the reason. ``exactness``: how far losses are from the definition, where both were measured.
     """
 
     run: Path
@@ -80,6 +81,7 @@ class ProbeResult:
     questions: int
     trajectories: int
     new_curves: int
+    exactness: Exactness
     skipped: dict[str, str]
     groups: tuple[dict[str, Any], ...]
     differences: tuple[dict[str, Any], ...]
@@ -109,6 +111,7 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
         questions=len(questions),
         trajectories=len(work.wanted),
         new_curves=new,
+        exactness=exactness(Run.open(out).curves()),
         skipped=work.skipped,
         groups=tuple(seen["groups"]),
         differences=tuple(seen["differences"]),

@@ -62,6 +62,7 @@ def _(result: ProbeResult) -> None:
     console.print(_groups(result))
     _skipped(console, result)
     _line(console, f"{result.trajectories} trajectories of {result.questions} questions in {result.run}")
+    _line(console, f"Losses: {result.exactness}")
     _next(console, "report", str(result.run))
 
 
