@@ -11,8 +11,9 @@ import os
 import platform
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -79,7 +80,7 @@ class Worker:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         os.environ["OMP_NUM_THREADS"] = str(self._threads)
-        logging.getLogger("innerloop").addHandler(_Kept(self._warnings))
+        logging.getLogger("innerloop").addHandler(_Kept(partial(self._tell, self._warnings)))
         try:
             self._held, description = self._job.open(self._threads)
         except Exception as error:  # noqa: BLE001  # told to whoever asked, as one line and not as a remote traceback
@@ -92,7 +93,9 @@ class Worker:
         with self._news:
             self._groups.extend(groups)
             self._news.notify_all()
-            self._news.wait_for(lambda: self._results or self._finished or self._failure, timeout=patience)
+            self._news.wait_for(
+                lambda: self._results or self._finished or self._warnings or self._failure, timeout=patience
+            )
             turn = Turn(
                 results=tuple(self._results),
                 finished=tuple(self._finished),
@@ -125,15 +128,15 @@ class Worker:
 
 
 class _Kept(logging.Handler):
-    """Keeps warnings for the next turn."""
+    """Keeps warnings for the next turn; they come from any thread, while another takes what is kept."""
 
-    def __init__(self, kept: list[str]) -> None:
+    def __init__(self, keep: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._kept = kept
+        self._keep = keep
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
-        self._kept.append(record.getMessage())
+        self._keep(record.getMessage())
 
 
 def _failure(error: Exception) -> Failure:
