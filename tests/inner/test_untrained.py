@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from innerloop.inner.untrained import untrained
 from innerloop.testing import ARCHITECTURES, tiny
+from innerloop.verbs.update import _without_training
 
 pytestmark = pytest.mark.model
 
@@ -59,3 +63,15 @@ def test_the_global_generator_and_the_model_stay_as_they_were():
 def test_tied_weights_stay_tied():
     fresh = untrained(tiny("llama", tie_word_embeddings=True))
     assert fresh.model.lm_head.weight is fresh.model.model.embed_tokens.weight
+
+
+def test_the_command_keeps_neither_model_alive():
+    """It draws once for all groups of a worker, and lets go of both with the trained one."""
+    loaded = tiny("llama")
+    drawn = _without_training(loaded, 0)
+    assert _without_training(loaded, 0) is drawn
+    assert _without_training(loaded, 1) is not drawn
+    models = [weakref.ref(loaded.model), weakref.ref(_without_training(loaded, 1).model)]
+    del loaded, drawn
+    gc.collect()
+    assert [model() for model in models] == [None, None]

@@ -6,9 +6,10 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from innerloop.errors import InputError
 from innerloop.ids import apart, file_names
@@ -238,12 +239,17 @@ def _records(
         yield updated.item.trajectory_id, _with_alignment(loaded, updated, settings, untrained=untrained)
 
 
-@lru_cache(maxsize=1)
+_drawn: WeakKeyDictionary[Any, tuple[int, LoadedModel]] = WeakKeyDictionary()  # by the trained model
+
+
 def _without_training(loaded: LoadedModel, seed: int) -> LoadedModel:
-    """Drawn once by a worker that gets one group after the other."""
+    """Drawn once by a worker that gets one group after the other, and kept no longer than the trained model."""
     from innerloop.inner.untrained import untrained
 
-    return untrained(loaded, seed=seed)
+    known = _drawn.get(loaded.model)
+    if known is None or known[0] != seed:
+        known = _drawn[loaded.model] = (seed, untrained(loaded, seed=seed))
+    return known[1]
 
 
 def _groups(units: list[Unit[Piece]], *_: object) -> list[list[Unit[Piece]]]:
