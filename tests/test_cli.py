@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from innerloop.cli import COMMANDS
+from innerloop import waiting
+from innerloop.cli import COMMANDS, _app
 from innerloop.errors import InputError
 from innerloop.schema import Mode
 from innerloop.store import Run
@@ -167,7 +168,7 @@ def test_logging_is_left_as_it_was(cli: Cli) -> None:
         (["probe", "--questions"], "--questions needs a value"),
         (["rollout"], "--questions is missing"),
         (["report"], "--run is missing"),
-        (["probe", "--trajectories", "a", "b"], "unexpected argument 'b': an option that takes several values is"),
+        (["probe", "--limit", "2", "3"], "unexpected argument '3'; see innerloop probe --help"),
         (["probe", "--limit", "0"], "--limit 0: must be 1 or more"),
         (["probe", "--threads", "0"], "--threads 0: must be 1 or more"),
         (["probe", "--every", "0"], "--every 0: must be 1 or more"),
@@ -184,6 +185,34 @@ def test_arguments_that_make_no_sense(cli: Cli, arguments: list[str], message: s
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.startswith(f"innerloop: {message}")
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        ("rollout --questions q", "--mode", ("thinking", "no-thinking")),
+        ("probe", "--trajectories", ("a", "b")),
+        ("probe", "--controls", ("shuffled", "filler")),
+        ("update", "--trajectories", ("a", "b")),
+        ("landscape", "--trajectories", ("a", "b")),
+        ("landscape", "--plane", ("path", "path-line")),
+        ("eval", "--trajectories", ("a", "b")),
+        ("select --support 2", "--trajectories", ("a", "b")),
+        ("train sft --questions q", "--trajectories", ("a", "b")),
+        ("train dpo --model m", "--trajectories", ("a", "b")),
+        ("train sft --questions q --trajectories t", "--watch", ("a", "b")),
+    ],
+)
+def test_several_values_follow_one_option_or_repeat_it(
+    command: str, option: str, values: tuple[str, ...], repeated: bool
+) -> None:
+    given = [word for value in values for word in (option, value)] if repeated else [option, *values]
+    arguments = [*command.split(), *given]
+    app = _app(arguments, waiting.look())
+    _, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    [settings] = bound.args or bound.kwargs.values()
+    assert getattr(settings, option.removeprefix("--").replace("-", "_")) == values
 
 
 # Settings

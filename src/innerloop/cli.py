@@ -144,7 +144,7 @@ def _app(arguments: Sequence[str], began: waiting.Look) -> App:
         name="innerloop",
         help="Shows a language model learning inside its own chain of thought.",
         version=_version,
-        default_parameter=Parameter(negative=(), show_default=_show_default),
+        default_parameter=Parameter(negative=(), consume_multiple=True, show_default=_show_default),
         help_format="plaintext",
         help_epilogue="`innerloop COMMAND --help` lists a command's options. Start with: innerloop demo",
         result_action="return_value",
@@ -220,7 +220,7 @@ def _about_arguments(error: cyclopts.CycloptsError, arguments: Sequence[str]) ->
     help_hint = f"see innerloop {name} --help" if name else "see innerloop --help"
     if isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
         stray = error.unused_tokens[0]
-        return f"unexpected argument {stray!r}: an option that takes several values is repeated; {help_hint}"
+        return f"unexpected argument {stray!r}; {help_hint}"
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         option = error.argument.name
         given = any(word.split("=")[0] == option for word in arguments)

@@ -49,7 +49,7 @@ class RolloutSettings(VerdictSettings, OutputSettings, EngineSettings):
     limit: int | None = field(default=None, metadata=about("Take only the first N questions.", extent=True))
     samples: int = field(default=_DEFAULTS.samples, metadata=about("Trajectories per question and mode.", extent=True))
     mode: tuple[Literal["plain", "thinking", "no-thinking"], ...] = field(
-        default=("plain",), metadata=about("How the model is asked to answer; repeat it for several.")
+        default=("plain",), metadata=about("How the model is asked to answer; several are possible.")
     )
     temperature: float = field(default=_DEFAULTS.temperature, metadata=about("0 takes the likeliest token."))
     top_p: float = field(default=_DEFAULTS.top_p, metadata=about("Sample from the likeliest tokens with this mass."))

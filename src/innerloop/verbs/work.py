@@ -41,12 +41,12 @@ class TrajectorySettings(OutputSettings, InputSettings):
         default=("solutions",),
         metadata=about(
             "solutions (the questions' own), oracle?style=short|long|corrected|wrong&per_question=K (derived step by "
-            "step, for gym questions), a FILE or a RUN folder; repeat it for several."
+            "step, for gym questions), a FILE or a RUN folder; several are possible."
         ),
     )
     controls: tuple[Literal["other-question", "shuffled", "filler"], ...] = field(
         default=(),
-        metadata=about("Also measure trajectories without reasoning about their question; repeat it for several."),
+        metadata=about("Also measure trajectories without reasoning about their question; several are possible."),
     )
     controls_of: Literal["all", "solution", "oracle", "file", "sample"] = field(
         default="all", metadata=about("Which trajectories controls are made of.")
