@@ -26,9 +26,9 @@ _WAIT = 0.01  # seconds between two looks for the other worker
 
 
 def work(options: argparse.Namespace) -> None:
-    """One worker: starts as a command does, waits for the others, and prints how many positions it measured a second."""
+    """One worker: starts as a command does, waits for the others, and prints the positions that it measured a second."""
     began = waiting.look()
-    from innerloop.verbs import probe as _  # noqa: F401  # a command imports its verb before torch, too
+    from innerloop.verbs import probe as _verb  # noqa: F401  # a command imports its verb before torch, too
 
     if options.worker == "polite":
         waiting.settle(began)
@@ -40,7 +40,7 @@ def work(options: argparse.Namespace) -> None:
     items = list(chains(loaded, options.length, 1))
     list(probe(loaded, items, every=32, compare=False))  # warms up
     Path(options.folder, str(os.getpid())).touch()
-    while len(os.listdir(options.folder)) < options.count:
+    while sum(1 for _ in Path(options.folder).iterdir()) < options.count:
         time.sleep(_WAIT)
     count, start = 0, time.perf_counter()
     while (taken := time.perf_counter() - start) < options.seconds:
