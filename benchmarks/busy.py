@@ -26,7 +26,7 @@ _WAIT = 0.01  # seconds between two looks for the other worker
 
 
 def work(options: argparse.Namespace) -> None:
-    """One worker: starts as a command does, waits for the others, and prints how many positions a second it measured."""
+    """One worker: starts as a command does, waits for the others, measures, and prints positions a second."""
     began = waiting.look()
     from innerloop.verbs import probe as _verb  # noqa: F401  # a command imports its verb before torch, too
 
