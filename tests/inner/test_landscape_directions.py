@@ -42,6 +42,18 @@ class TestWhichWeights:
             assert taken + left == sum(p.numel() for p in model.parameters() if p.ndim >= 2)
             assert taken > 0
 
+    @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox", "qwen2", "gemma3", "mamba"])
+    def test_all_are_norms_and_biases_too(self, architecture):
+        model = tiny(architecture).model
+        moved = landscape_weights(model, "all")
+        assert landscape_weights(model).keys() < moved.keys()
+        ends = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+        ends = {id(p) for module in (*ends, model.get_output_embeddings()) for p in module.parameters()}
+        assert {id(weight.parameter) for weight in moved.values()} == {id(p) for p in model.parameters()} - ends
+        vector = next(weight for weight in moved.values() if weight.parameter.ndim == 1)
+        assert vector.shape == (1, 1, vector.parameter.numel())
+        assert not vector.transposed
+
     def test_fused_experts_are_matrices_of_their_own(self):
         weights = landscape_weights(tiny("mixtral").model)
         [experts] = [w for n, w in weights.items() if n.endswith("0.mlp.experts.gate_up_proj")]
@@ -57,13 +69,13 @@ class TestWhichWeights:
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "mixtral", "mamba"])
 def test_every_filter_has_the_norm_of_the_weights(architecture):
     """Li et al. 2018: one factor per output of each matrix; of GPT-2's Conv1D these are the columns."""
-    weights = landscape_weights(tiny(architecture).model)
+    weights = landscape_weights(tiny(architecture).model, "all")
     directions = RandomDirections(weights, seed=3)
     for weight in weights.values():
         for out in filled(directions, weight):
             own, other = (norms(x, weight.filter_axis) for x in (weight.matrices(), out))
             torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
-            outputs = {"gpt2": weight.columns}.get(architecture, weight.rows)
+            outputs = {"gpt2": weight.columns}.get(architecture, weight.rows) if weight.parameter.ndim > 1 else 1
             assert own.numel() == weight.groups * outputs
 
 

@@ -107,12 +107,18 @@ def test_a_quadratic_in_closed_form():
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_grid_is_that_of_really_loaded_weights(architecture, caplog):
+@pytest.mark.parametrize(
+    ("architecture", "moved"),
+    [
+        *((name, "matrices") for name in ARCHITECTURES),
+        *((name, "all") for name in ("llama", "gpt2", "gemma3", "mamba")),
+    ],
+)
+def test_the_grid_is_that_of_really_loaded_weights(architecture, moved, caplog):
     loaded = tiny(architecture, dtype="float64")
     rows = make_rows(loaded)
     before = copies(loaded.model)
-    directions = RandomDirections(landscape_weights(loaded.model), seed=1)
+    directions = RandomDirections(landscape_weights(loaded.model, moved), seed=1)
     with caplog.at_level(logging.WARNING, logger="innerloop"):
         found = grid_losses(loaded, rows, directions, POINTS)
     assert untouched(loaded.model, before)

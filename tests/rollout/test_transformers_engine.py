@@ -297,7 +297,7 @@ def test_rows_that_join_a_running_batch_give_what_they_give_alone(
     prompts = [
         tuple(rng.randrange(256) for _ in range(length)) for length in (3, 40, 12, 25, 3, 60, 18, 7) for _ in "ab"
     ]
-    asked = [Request(id=f"r{i}", prompt=prompt, seed=104729 * i) for i, prompt in enumerate(prompts * 2)]
+    asked = [Request(id=f"r{i}", prompt=prompt, seed=104729 * i) for i, prompt in enumerate(prompts)]
     sampling = Sampling(temperature=1.0, top_k=0, max_tokens=24)
     expected = run(loaded, asked, sampling, batch_size=1, refill=False)
     assert len({len(c.token_ids) for c in expected.values()}) > 1

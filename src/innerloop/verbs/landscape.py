@@ -41,6 +41,13 @@ class LandscapeSettings(TrajectorySettings):
             "its path or along the negative gradient. Repeat it for several. Random planes need no trajectories."
         ),
     )
+    moved: Literal["matrices", "all"] = field(
+        default="matrices",
+        metadata=about(
+            "What random planes and the sharpness move: all matrices but embeddings and output head, or norms and "
+            "biases too, as the paper has it (RaML alg. 4)."
+        ),
+    )
     points: int = field(default=25, metadata=about("Grid points per axis; an odd number has one at the model itself."))
     span: float = field(
         default=1.0,
@@ -209,7 +216,7 @@ class _Work(Work):
             return
         rows = [self._row(question) for _, question in units]
         directions = RandomDirections(
-            landscape_weights(self.loaded.model),
+            landscape_weights(self.loaded.model, self._settings.moved),
             seed=self._settings.seed,
             scaling="filter" if plane == "random-filter" else "tensor",
         )
@@ -281,6 +288,7 @@ class _Work(Work):
             steps=count,
             samples=count,
             seed=self._settings.seed,
+            moved=self._settings.moved,
             on_progress=advance,
         )
         if max(found.top_error, found.low_error) > 0.05 * max(abs(found.top), abs(found.low)):

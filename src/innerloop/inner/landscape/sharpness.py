@@ -19,8 +19,13 @@ from innerloop.errors import InputError
 from innerloop.finite import require_finite
 from innerloop.inner.landscape.hessian import Product, hutchinson, lanczos
 from innerloop.inner.landscape.scoring import Row, losses
-from innerloop.inner.landscape.weights import landscape_weights
+from innerloop.inner.landscape.weights import Moved, landscape_weights
 from innerloop.models import LoadedModel
+
+_MOVED = {
+    "matrices": "all matrices but embeddings and output head",
+    "all": "all weights but embeddings and output head",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ def sharpness(
     steps: int = 20,
     samples: int = 10,
     seed: int = 0,
+    moved: Moved = "matrices",
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Sharpness:
     """At most ``steps`` products for the eigenvalues and ``samples`` for the trace; ``on_progress`` counts them.
@@ -54,7 +60,7 @@ def sharpness(
     """
     if loaded.dtype in (torch.bfloat16, torch.float16):
         raise InputError(f"sharpness needs weights in float32 or float64, not {loaded.dtype}; use --dtype float32")
-    weights = [weight.parameter for weight in landscape_weights(loaded.model).values()]
+    weights = [weight.parameter for weight in landscape_weights(loaded.model, moved).values()]
     with hessian_products(loaded, row, weights) as product:
 
         def counted(vector: list[Tensor]) -> list[Tensor]:
@@ -65,7 +71,7 @@ def sharpness(
         ends = lanczos(counted, weights, steps=steps, seed=seed)
         trace = hutchinson(counted, weights, samples=samples, seed=seed + 1)
     return Sharpness(
-        weights=f"all matrices but embeddings and output head ({sum(w.numel() for w in weights):,} weights)",
+        weights=f"{_MOVED[moved]} ({sum(w.numel() for w in weights):,} weights)",
         top=ends.top,
         low=ends.low,
         top_error=ends.top_error,

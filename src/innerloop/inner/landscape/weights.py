@@ -1,14 +1,18 @@
-"""Which weights a landscape moves: matrices, but not embeddings, output head, norms and biases (RaML app. C)."""
+"""Which weights a landscape moves: matrices, or norms and biases too (RaML alg. 4), but no embeddings and no head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+#: ``all`` adds what is no matrix: scales and shifts of norms, biases, and the vectors of state-space mixers.
+Moved = Literal["matrices", "all"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -18,8 +22,8 @@ class Weight:
     """One parameter tensor.
 
     Its storage is read as ``groups`` matrices of ``rows`` × ``columns``; experts that are kept in one tensor have a
-    matrix each. A filter, the weights into one output (Li et al. 2018), is a row of its matrix, or a column where the
-    tensor is stored ``transposed`` (input × output, as GPT-2's Conv1D).
+    matrix each, a vector is one row. A filter, the weights into one output (Li et al. 2018), is a row of its matrix, or
+    a column where the tensor is stored ``transposed`` (input × output, as GPT-2's Conv1D).
     """
 
     name: str
@@ -44,14 +48,15 @@ class Weight:
         return 1 if self.transposed else 2
 
 
-def landscape_weights(model: PreTrainedModel) -> dict[str, Weight]:
+def landscape_weights(model: PreTrainedModel, moved: Moved = "matrices") -> dict[str, Weight]:
     """The weights that a landscape moves, by parameter name, in the model's order; one that is shared stands once."""
+    least = 2 if moved == "matrices" else 1
     left_out = {id(weight) for module in _ends(model) for weight in module.parameters(recurse=False)}
     owners = {id(weight): module for module in model.modules() for weight in module.parameters(recurse=False)}
     return {
         name: _weight(name, weight, owners[id(weight)])
         for name, weight in model.named_parameters()
-        if weight.ndim >= 2 and id(weight) not in left_out
+        if weight.ndim >= least and id(weight) not in left_out
     }
 
 
@@ -73,11 +78,14 @@ def _ends(model: PreTrainedModel) -> list[nn.Module]:
 
 def _weight(name: str, parameter: nn.Parameter, owner: nn.Module) -> Weight:
     shape = parameter.shape
-    if isinstance(owner, _CONVOLUTIONS):  # output × (input · kernel)
+    if parameter.ndim == 1:
+        groups, rows, columns = 1, 1, parameter.numel()
+    elif isinstance(owner, _CONVOLUTIONS):  # output × (input · kernel)
         groups, rows, columns = 1, shape[0], parameter.numel() // shape[0]
     else:
         groups, rows, columns = parameter.numel() // (shape[-2] * shape[-1]), shape[-2], shape[-1]
-    transposed = isinstance(owner, Conv1D) or (parameter.ndim == 3 and bool(getattr(owner, "is_transposed", False)))
+    fused = parameter.ndim == 3 and bool(getattr(owner, "is_transposed", False))
+    transposed = fused or (isinstance(owner, Conv1D) and parameter.ndim == 2)
     return Weight(name, parameter, groups, rows, columns, transposed)
 
 
