@@ -41,6 +41,7 @@ from innerloop.evaluate.verify.extract import extract_answer, final, visible
         ("$\\frac{1}{2}$", "\\frac{1}{2}"),
         ("**(B)**", "(B)"),
         ("Paris.", "Paris"),
+        ("(B) The Peace of Utrecht", "(B) The Peace of Utrecht"),
     ],
 )
 def test_final_answers(text, answer):
@@ -156,6 +157,10 @@ def test_a_mark_that_ends_every_turn_ends_the_visible_answer_too():
         ("$12.00+$3.00=$15.00.", "$15.00"),
         ("**$15**, since 5 × $3 = $15.", "$15"),
         ("US$15, not US$12.", "US$15"),
+        ("3 × $4 = $12.", "$12"),
+        ("12 dollars ($3 each).", "12 dollars"),
+        ("$7.50/hour, at $1 per job.", "$7.50/hour"),
+        ("$10-$12.", "$10-$12"),
         ("$15 = $12.", "$15 = $12"),  # no sum: two amounts
         ("$15 or $12.", "$15 or $12"),
         ("$15 (or $12).", "$15 (or $12)"),
@@ -181,6 +186,9 @@ def test_amounts_are_no_maths(stated, answer):
         ("Answer: It is not A, the answer is B", "B"),
         ("Answer: It is not A, it is B", "B"),
         ("Final answer: ANSWER: E", "E"),
+        ("Answer: The correct option is C.", "C"),
+        ("**Answer:** B. **Explanation:** A is bad.", "B"),
+        ("Hence answer is D", "D"),
         ("My answer: 4, final answer: 5", "5"),
         ("The answer is B; no, the correct answer is C.", "C"),
         ("The answer is 5. Is the answer 6?", "5"),
@@ -253,6 +261,8 @@ def test_no_other_mention_does(after):
         ("9 a.m. on Friday.", "9 a.m. on Friday"),
         ("9 a.m. The train leaves then.", "9 a.m"),
         ("Mt. Etna.", "Mt. Etna"),
+        ("E. coli", "E. coli"),
+        ("5 in. by 3 in.", "5 in. by 3 in"),
         ("Dr. Watson.", "Dr. Watson"),
         ("J. R. R. Tolkien. He wrote it.", "J. R. R. Tolkien"),
         ("Martin Luther King Jr. He was born in 1929.", "Martin Luther King Jr"),

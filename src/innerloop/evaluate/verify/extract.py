@@ -7,7 +7,7 @@ A final answer must be given as one. Thinking is cut away first; then what count
    `statement` for what is explicit) wins over it, because that mark was a step. A mark inside or after the statement
    wins, as does one that is followed by the next question, which the model made up;
 2. without any mark, an explicit statement, else any statement (`statement`), else a last line ``#### …``;
-3. without that either, a text which is nothing but an answer: one short line with at most one word in it.
+3. without that either, a text which is nothing but an answer: one short line with at most one word in it, or an option.
 
 ``<think> maybe 42? let me check 17`` therefore holds no answer. The price is that an answer hidden in a sentence
 (``… so she has 18 eggs.``) is not found. Of a text that goes on without end, only the last part is searched.
@@ -37,6 +37,7 @@ _NEXT_QUESTION = re.compile(
 )
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_LABELLED = re.compile(r"\**(?:\([A-Za-z]\)|[A-Za-z]\)|[A-Z][.:])\s")  # an option: "(B) The Peace of Utrecht"
 _SEARCHED = 1 << 18  # characters at the end of what is shown; no answer of a model that came to an end is as long
 _BARE = 60  # characters that a text which is nothing but an answer may have
 
@@ -118,7 +119,8 @@ def _stated(text: str, *, complete: bool, mark: tuple[int, str] | None) -> State
 
 def _bare(text: str) -> str | None:
     fits = 0 < len(text) <= _BARE and "\n" not in text and "?" not in text
-    return unwrapped(text) if fits and len(_WORD.findall(_COMMAND.sub(" ", text))) <= 1 else None
+    few = fits and (len(_WORD.findall(_COMMAND.sub(" ", text))) <= 1 or _LABELLED.match(text) is not None)
+    return unwrapped(text) if few else None
 
 
 def _without_dollars(answer: str) -> str:

@@ -41,8 +41,10 @@ _ALSO = _words("maybe perhaps possibly alternatively otherwise then else versus 
 _SENTENCE = _words(  # words that begin a sentence after an abbreviation or an initial
     "the this that these those it its i we he she they you my our his her their so therefore thus hence hmm but "
     "however because since wait let note here there if when for an in on at as and now then no yes to by with what "
-    "which actually first next finally please while since both each all hope"
+    "which actually first next finally please while since both each all hope "
+    "explanation reason reasoning justification solution step proof"
 )
+_LOWER = _words("i it this that the we so thus hence therefore because hope please")  # the same, without their capital
 _TITLES = _words(  # abbreviations that something must follow
     "mr mrs ms dr st ste mt ft prof rev gen col sgt capt lt cmdr gov sen rep hon pres fr vs e.g i.e cf dept univ "
     "messrs mme mlle adm maj"
@@ -56,12 +58,13 @@ _DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}")  # p.m, U.S, e.g
 _VALUE = re.compile(  # a number with its unit, or the letter of an option
     r"(?:about|approximately|around|roughly|exactly)?\s?[-+−]?\s?(?:US|AU|CA|HK|[AC])?\\?[$€£¥₹]?\s?[-−]?"
     r"(?:\d[\d,]*+(?:[.:]\d++)?|\.\d++)(?:\s?/\s?\d++)?\s?(?:\\?%|°)?"
-    r"(?:[ -](?!and\b|or\b)[^\W\d_][\w.°²³/^-]{0,24}){0,3}"
+    r"(?:[ /-]?(?!and\b|or\b)[^\W\d_][\w.°²³/^-]{0,24}(?:[ -](?!and\b|or\b)[^\W\d_][\w.°²³/^-]{0,24}){0,2})?"
     r"|[(\[]?[A-Z][)\]]?|[a-z]\s?=\s?[-−]?\d[\d,.]*+",
 )
 _LINE_END = re.compile(r"[*_\"'”’)\]\s]*+$")
 _ARTICLE = re.compile(r"(?:the|an?)\s", re.IGNORECASE)
 _LONGEST_VALUE = 80  # characters
+_SHORT = 4  # letters of a word that may be an abbreviation nobody listed
 _SEARCHED = 2000  # characters of a line that an answer's end is looked for in
 
 
@@ -105,7 +108,7 @@ def _ends_sentence(line: str, match: re.Match[str]) -> bool:
         return False
     if name in _ABBREVIATIONS or _DOTTED.fullmatch(word) or (len(word) == 1 and word.isalpha()):
         return following[:1].isupper() and following.casefold() in _SENTENCE
-    return True
+    return len(word) > _SHORT or not following.islower() or following in _LOWER  # "5 in. by 3 in."
 
 
 def _ends_at_comma(line: str, match: re.Match[str], spans: list[tuple[int, int]]) -> bool:

@@ -34,7 +34,9 @@ _NOUN = re.compile(r"\b(?:answer|option|choice|ans)\b", re.IGNORECASE)
 _KIND = r"(?:final|correct|best|right|actual|exact|numerical|required|desired|ultimate|overall|most\s++\w{3,20}+)"
 _BEFORE = re.compile(rf"\b(?:(?:the|my|our)\s++(?:{_KIND}\s++){{0,2}}|(?:final|correct)\s++)\Z", re.IGNORECASE)
 _LABEL = re.compile(r"[*_#>\s]*+(?:(?:the|my|our)\s++)?(?:(?:final|correct)\s++)?", re.IGNORECASE)
-_SENTENCE_START = re.compile(r"[.:;,!?)(\]*_—–-][*_\s]{0,4}\Z")
+_SENTENCE_START = re.compile(
+    r"(?:[.:;,!?)(\]*_—–-][*_\s]{0,4}|\b(?:so|hence|thus|therefore|then)\s++)\Z", re.IGNORECASE
+)
 _CONDITION = re.compile(
     r"\b(?:if|whether|suppose|supposing|assume|assuming|unless|imagine|why|until|check|checking|verify|verifying|doubt"
     r"|not\s++(?:sure|certain|clear|that)|(?:might|may|could|would)\s++(?:think|expect|guess|believe)"
@@ -54,7 +56,7 @@ _JOINT = re.compile(  # what leads from one statement to the next
     re.IGNORECASE,
 )
 _LEAD = re.compile(
-    r"(?:(?:I\s++(?:think|believe|say|choose|pick|guess)(?:\s++that)?|simply|just|exactly|thus|therefore|indeed|hence"
+    r"(?:,\s*+)?(?:(?:I\s++(?:think|believe|say|choose|pick|guess)(?:\s++that)?|simply|just|exactly|thus|therefore|indeed|hence"
     r"|actually|clearly|definitely|certainly|then|that)(?:,\s*+|\s++))*+(?:(?:[Ii]t(?:'s|’s|\s++is)|[Tt]his\s++is)\s++)?"
 )
 _NOT_BUT = re.compile(r"not\s++[^,.;\n]{1,40}?(?:,?\s++but(?:\s++rather)?|,\s++(?:it's|it\s++is|rather))\s++(?=\S)")
@@ -76,7 +78,7 @@ _DOLLARS = re.compile(r"[-−]?\\?\$\s?[-−]?\d[\d,]*+(?:\.\d++)?[^=≈\d]{0,30
 _OPERATION = re.compile(r"(?<=.)[-+−*×/÷]")
 _OR = re.compile(r"[≈]|\bor\b")
 _REMARK = re.compile(
-    r"(?P<answer>[-−]?\\?\$\s?\d[\d,]*+(?:\.\d++)?[^\d()=≈]{0,30})\((?![^()]*(?:\b(?:or|and|not|i\.e|maybe)\b|[=≈]))[^()]++\)"
+    r"(?P<answer>[-−]?(?:\\?\$\s?)?\d[\d,]*+(?:\.\d++)?[^\d()=≈]{0,30})\((?![^()]*(?:\b(?:or|and|not|i\.e|maybe|mod|base)\b|[=≈]))[^()]++\)"
 )
 _REASON = re.compile(r"(?P<answer>[^()]++)\((?:because|since|as|which|see|from|where)\b[^()]*+\)")
 
@@ -84,7 +86,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}+")
 _COMMAND = re.compile(r"\\(?:text|mathrm|mbox)[a-z]*+\{[^{}]*+\}|\\[A-Za-z]++")
 _APPROXIMATE = re.compile(r"(?:about|approx|roughly|around|nearly|almost|some|close)|\\approx|[≈~]", re.IGNORECASE)
 _OPTION = re.compile(
-    r"(?:option\s++|choice\s++)?(?:[(\[]{0,2}[A-Z][)\]]{0,2}[.:]?|[(\[][A-Za-z][)\]].{0,80}|[A-Z][).:]\s.{1,80})",
+    r"(?:option\s++|choice\s++)?(?:[(\[]{0,2}[A-Z][)\]]{0,2}[.:]?|[(\[][A-Za-z][)\]].{0,200}|[A-Z][).:]\s.{1,200})",
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(
@@ -148,7 +150,7 @@ def _read(body: str, *, bold: bool, label: bool) -> tuple[str, str, bool] | None
     bold = bold and line.count("**") % 2 == 1
     line = f"**{line}" if bold else line
     end, asked = answer_end(line)
-    answer = unwrapped(line[:end].rstrip(" ,;:—–"))
+    answer = unwrapped(line[:end].rstrip(" ,;:—–").removesuffix(" -"))
     if asked or not answer:
         return None
     answer = _stressed(line, end) or _without_remarks(answer)
@@ -172,10 +174,11 @@ def _without_remarks(answer: str) -> str:
     """Without what is in brackets behind an amount, a reason in brackets, and the sum that an amount comes from."""
     if len(answer) > _LONGEST:
         return answer
-    remark = _REMARK.fullmatch(answer) or _REASON.fullmatch(answer)
+    dollars = "$" in answer
+    remark = (_REMARK.fullmatch(answer) if dollars else None) or _REASON.fullmatch(answer)
     answer = remark["answer"].strip() if remark is not None else answer
     *terms, last = (side.strip() for side in answer.split("="))
-    money = answer.startswith(("$", "\\$")) and _DOLLARS.fullmatch(last) and not _OR.search(answer)
+    money = dollars and _DOLLARS.fullmatch(last) and not _OR.search(answer)
     return last if money and all(_OPERATION.search(term) for term in terms) else answer
 
 
