@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innerloop.text_forms import nfkc
+from innerloop.text_forms import nfc, nfkc
 
 
 @given(st.text(max_size=200))
 def test_it_is_unicodes_own_where_no_character_has_many_marks(text):
     assert nfkc(text) == unicodedata.normalize("NFKC", text)
+    assert nfc(text) == unicodedata.normalize("NFC", text)
 
 
 @pytest.mark.parametrize("marks", ["\u0315\u0300", "\u0f73", "\uff9e\u0315"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-DELIMITERS = (
+# Every pair that is known, for models (`find_delimiters`) and for judging (`without_thinking`).
+DELIMITERS: tuple[tuple[str, str], ...] = (
     ("<think>", "</think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("[THINK]", "[/THINK]"),
@@ -19,8 +20,11 @@ DELIMITERS = (
 )
 NO_THINKING_TEXT = "\nTherefore, after all this, I believe the answer is"  # the paper's, behind the opening delimiter
 
+_END_OF_TURN = "<|end|>"  # ends every turn of some models, so it ends thinking only after its opening delimiter
+
 # What opens the visible answer behind the closing delimiter, in formats that have such a thing (gpt-oss).
 _FINAL_OPENING = re.compile(r"(?<!\s)\s*+(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
+_TURN_CLOSING = re.compile(r"<\|(?:end|return)\|>\s*+\Z")
 # A variable that the caller may set: `enable_thinking` anywhere, `thinking` only where its absence is looked after.
 _SWITCH = re.compile(r"\b(enable_thinking)\b|(?<![.\w])(thinking) is (?:not )?defined")
 
@@ -31,7 +35,7 @@ def find_delimiters(template: str | None, tokens: Iterable[str]) -> tuple[str, s
     Templates often mention the closing delimiter alone, to cut the thinking out of earlier turns.
     """
     for start, end in DELIMITERS:
-        marks = (start,) if end == "<|end|>" else (start, end)  # that one closes every turn of some other models
+        marks = (start,) if end == _END_OF_TURN else (start, end)
         if template is not None and any(mark in template for mark in marks):
             return start, end
     known = set(tokens)
@@ -61,3 +65,31 @@ def split_thinking(text: str, start: str, end: str, *, opened: bool = False) -> 
     if opened or reopened or start in text:
         return text.replace(start, "", 1).strip(), ""
     return None, text
+
+
+def without_thinking(text: str, delimiters: Sequence[tuple[str, str]] = DELIMITERS) -> str:
+    """What follows the last end of thinking, and nothing from an opening delimiter on that is never closed.
+
+    Unlike ``split_thinking`` it takes any number of pairs, so that it works where nobody knows the model.
+    """
+    for start, end in delimiters:
+        if not (start and end):  # a model without thinking
+            continue
+        if end == _END_OF_TURN:
+            text = _without_channels(text, start)
+            continue
+        text = text[text.rfind(end) + len(end) :] if end in text else text
+        text = text.partition(start)[0]
+    return text
+
+
+def _without_channels(text: str, start: str) -> str:
+    """As `without_thinking`, where the closing delimiter closes the visible answer too."""
+    final = max((opening.span() for opening in _FINAL_OPENING.finditer(text)), default=None)
+    if final is not None and text.rfind(start) < final[0]:
+        return _TURN_CLOSING.sub("", text[final[1] :])
+    before, opening, rest = text.rpartition(start)
+    if not opening:
+        return text
+    _, closing, after = rest.partition(_END_OF_TURN)
+    return after if closing else before.partition(start)[0]

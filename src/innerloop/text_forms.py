@@ -1,19 +1,27 @@
-"""Unicode's normal form, in time that grows with the text only."""
+"""Unicode's normal forms, in time that grows with the text only."""
 
 from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from typing import Literal
 
 _MOST = 30  # marks on one character, the limit of Unicode's stream-safe format (UAX #15, section 13)
 _JOINER = "\u034f"  # COMBINING GRAPHEME JOINER, which that format puts after so many
 
 
 def nfkc(text: str) -> str:
-    """NFKC, of the text in stream-safe format.
+    """NFKC, of the text in stream-safe format: ``ﬁ`` and full-width letters are plain ones too."""
+    return _normal(text, "NFKC")
 
-    The normal form puts a character's marks in order, and Python's way to do so takes the square of their number.
-    """
+
+def nfc(text: str) -> str:
+    """NFC, of the text in stream-safe format: a letter and its marks are the composed letter."""
+    return _normal(text, "NFC")
+
+
+def _normal(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    """The normal form puts a character's marks in order, and Python's way to do so takes the square of their number."""
     if text.isascii():
         return text
     pieces: list[str] = []
@@ -24,7 +32,7 @@ def nfkc(text: str) -> str:
             pieces.append(text[start:place])
             start, run = place, 0
         run = run + last if first == last and first else last
-    return unicodedata.normalize("NFKC", _JOINER.join([*pieces, text[start:]]))
+    return unicodedata.normalize(form, _JOINER.join([*pieces, text[start:]]))
 
 
 @lru_cache(maxsize=1 << 16)

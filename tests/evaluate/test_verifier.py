@@ -94,6 +94,20 @@ def test_a_whole_text_may_be_the_answer_of_the_text_verifier(verifier):
     assert outcomes(verifier, (question("New York", "text"), "It is not New York, it is another one")) == [WRONG]
 
 
+def test_a_sentence_may_be_the_answer_of_the_text_verifier_as_a_whole(verifier):
+    text = "The answer is say when you are done."
+    assert outcomes(verifier, (question("Say when you are done", "text"), text)) == [RIGHT]
+    assert outcomes(verifier, (question("Say when", "text"), text)) == [WRONG]
+
+
+@pytest.mark.parametrize(
+    "said", ["$40 = $50", "40, or 50", "**40** or **50**", "40. Or 50", "$40$ and $50$", "40 (or 50)"]
+)
+def test_a_statement_of_two_values_is_right_for_none(verifier, said):
+    items = [(question(value, kind), f"The answer is {said}.") for value in ("40", "50") for kind in ("math", "number")]
+    assert outcomes(verifier, *items) == [WRONG] * 4
+
+
 def test_an_endless_answer_is_wrong_with_a_reason(verifier):
     (verdict,) = verifier.verify([(question("1"), rf"\boxed{{{'1+' * 30_000}1}}")])
     assert verdict.outcome is WRONG

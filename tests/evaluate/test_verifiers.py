@@ -51,6 +51,13 @@ def test_folding_twice_changes_nothing(value):
         ("New York", r"\text{new  york}", True),
         ("Paris", "Paris, France", False),
         ("True", "False", False),
+        ("caf\u00e9", "cafe\u0301", True),
+        ("9:15 a.m.", "9:15 a.m", True),
+        ("9:15 a.m", "9:15 p.m.", False),
+        ("New York", "“New York.”", True),
+        ("'a' or 'b'", "a' or 'b", False),
+        ("Oklahoma!", "Oklahoma", True),
+        ("...", "..", False),
     ],
 )
 def test_text(reference, answer, right):
@@ -353,6 +360,38 @@ def test_two_options_are_no_option(answer):
     [("B. Vitamin A and C", "B"), ("(C) both (A) and (B)", "C"), ("B. J. Smith, C. Jones", "B"), ("A: 3 to 8", "A")],
 )
 def test_letters_in_the_text_of_an_option_are_no_options(answer, letter):
+    assert choice.letter(answer) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        *(("d) cost", "D"), ("c. 12", "C"), ("D - the cost of it", "D"), ("C — some words", "C"), ("D, cost", "D")),
+        *(
+            (r"D \text{ (cost)}", "D"),
+            ("Option D: cost", "D"),
+            ("（C）", "C"),
+            ("Ｃ", "C"),
+            ("C：Rome", "C"),
+            ("Ⓒ", "C"),
+        ),
+        *((r"\textbf{(C)}\ 12", "C"), (r"\mathrm{C}", "C"), ("[[C]]", "C"), ("**C**", "C"), ("**C.** Rome", "C")),
+        *(("C)", "C"), ("'C'", "C"), ("C 12", "C"), ("A (cost)", "A"), ("A: a train", "A"), ("option (c)", "C")),
+        *(("I think it is C", "C"), ("The correct answer is C", "C"), ("Rome (C)", "C"), ("A is correct", "A")),
+        *(("D. A is incorrect", "D"), ("D. B and C are wrong", "D"), ("D, because A and B fail", "D")),
+        *(("D, not A", "D"), ("not A but D", "D"), ("It is not A, it is D", "D"), ("Option D, not option A", "D")),
+        *(
+            ("A train leaves", None),
+            ("I think so", None),
+            ("A small (red) train", None),
+            ("the answer is a train", None),
+        ),
+        *(("Vitamin C", None), ("E-mail", None), ("B's", None), ("i.e. foo", None), ("U.S.", None)),
+        *(("A is incorrect", None), ("not A", None), ("neither A nor B", None), ("D. A is correct", None)),
+        *(("A (B)", None), ("A - B", None), ("It could be A or B", None), ("C or maybe D", None)),
+    ],
+)
+def test_forms_of_an_option(answer, letter):
     assert choice.letter(answer) == letter
 
 

@@ -143,10 +143,13 @@ class Verifier:
             reason = f"no verifier '{name[:40]}' here (there are {', '.join(NAMES)})"
             return Verdict(outcome=Outcome.UNDECIDED, reason=reason)
         answer = literal.final(extract.searched(attempt.text, self.delimiters)) if judge is literal.judge else None
-        answer = answer or extract.extract_answer(attempt.text, complete=complete, delimiters=self.delimiters)
-        if answer is None and complete and judge is text.judge:
-            whole = extract.visible(attempt.text, self.delimiters)
-            answer = whole if len(whole) <= _LONGEST and text.same(question, whole) else None
+        if answer is None:
+            final = extract.final(attempt.text, complete=complete, delimiters=self.delimiters)
+            answer = final.answer if final is not None else None
+            if judge is text.judge and (final is not None or complete):
+                whole = final.sentence if final is not None else extract.visible(attempt.text, self.delimiters)
+                if whole is not None and len(whole) <= _LONGEST and text.same(question, whole):
+                    answer = whole
         if answer is None and judge is not none.judge:
             reason = "no final answer" if complete else "truncated before a final answer"
             return Verdict(outcome=Outcome.WRONG, reason=reason)
