@@ -35,7 +35,7 @@ from trl import GRPOConfig, GRPOTrainer
 from innerloop.models import LoadedModel, load
 from innerloop.outer.grpo import Subset, grpo_trainer
 from innerloop.outer.init import fresh, save
-from measure import log, show, spread
+from measure import checkpointing, log, show, spread
 
 
 @dataclass
@@ -116,7 +116,7 @@ def trainers(loaded: LoadedModel, options: argparse.Namespace, folder: Path) -> 
         "beta": 0.0,
         "use_cpu": not on_gpu,
         "bf16": on_gpu,
-        "activation_checkpointing": False,
+        checkpointing(): False,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",

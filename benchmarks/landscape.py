@@ -2,13 +2,16 @@
 
     python benchmarks/landscape.py                    # SmolLM2, float32, 32 GSM8K questions
     python benchmarks/landscape.py --rounds 1 --questions 8
+    python benchmarks/landscape.py --shape 7b --inputs random --dtype bfloat16 --device cuda --side 0 --rounds 1
 
 A grid point is a loss of each question at one setting of the weights. The bare forward scores the same questions at θ,
 once as one batch padded to the longest question and once in the groups of like length that the landscape uses. The
 paper's procedure keeps both directions whole, adds them to the weights, runs the batch and subtracts them again.
 The speed of shared machines drifts within seconds, so the methods take turns group by group; ratios are formed per
-round, and their medians and ranges shown. Peak memory is measured in a process of its own per method. As in the command
-itself, torch's threads wait passively (OMP_WAIT_POLICY), for all methods; set the variable to measure otherwise.
+round, and their medians and ranges shown. Peak memory on a CPU is measured in a process of its own per method. A GPU is
+filled as the command fills it: with many points in one forward, over which the drawing of directions is spread. As in
+the command itself, torch's threads wait passively (OMP_WAIT_POLICY), for all methods; set the variable to measure
+otherwise.
 """
 
 from __future__ import annotations
@@ -26,15 +29,35 @@ import torch
 from torch import Tensor
 
 from innerloop.inner.landscape.directions import RandomDirections
-from innerloop.inner.landscape.grid import grid_losses
+from innerloop.inner.landscape.grid import grid_losses, tokens_per_forward
 from innerloop.inner.landscape.scoring import Row, groups, losses, row_of
 from innerloop.inner.landscape.weights import landscape_weights
-from innerloop.models import LoadedModel, fingerprint, load
-from measure import DATA, log, reset_peak, resident_bytes, seconds, show, spread
+from innerloop.models import LoadedModel, fingerprint
+from measure import (
+    DATA,
+    MIB,
+    Numbers,
+    add_options,
+    forward_operations,
+    held,
+    log,
+    matmul_rate,
+    open_model,
+    peak,
+    random_tokens,
+    seconds,
+    show,
+    spread,
+)
 
-MIB = 2**20
 GROUP_TOKENS = 1024  # as `innerloop landscape` takes them
 METHODS = ("bare", "ours", "paper")
+NAMES = {
+    "bare": "bare forward, one padded batch",
+    "groups": "bare forward, groups of like length",
+    "ours": "landscape",
+    "paper": "paper: stored, add and subtract",
+}
 
 
 class Paper:
@@ -42,12 +65,12 @@ class Paper:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.weights = [weight.parameter.data for weight in landscape_weights(loaded.model).values()]
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator(loaded.device).manual_seed(0)
         self.directions = [[self._draw(weight, generator) for weight in self.weights] for _ in range(2)]
 
     @staticmethod
     def _draw(weight: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(weight.shape, generator=generator).to(weight)
+        noise = torch.randn(weight.shape, generator=generator, device=weight.device).to(weight)
         return noise * (weight.float().norm() / noise.float().norm()).to(weight)
 
     def at(self, point: Sequence[float], work: Callable[[], object]) -> None:
@@ -62,8 +85,10 @@ class Paper:
                 weight.add_(delta, alpha=sign * coordinate)
 
 
-def questions(loaded: LoadedModel, count: int) -> list[Row]:
-    """The first real questions."""
+def questions(loaded: LoadedModel, count: int, inputs: str) -> list[Row]:
+    """The first real questions, or random ones of 64 to 191 tokens."""
+    if inputs == "random":
+        return [row_of(loaded, f"q{i}", random_tokens(64 + 37 * i % 128, i), "72") for i in range(count)]
     file = DATA / "gsm8k_test.jsonl"
     if not file.exists():
         sys.exit(f"no real questions at {file}: set INNERLOOP_DATA to the folder that holds them")
@@ -82,7 +107,7 @@ def run_round(loaded: LoadedModel, rows: Sequence[Row], directions: RandomDirect
     found: dict[str, float] = defaultdict(float)
     batch, paired = [], []
     for group in groups(rows, GROUP_TOKENS):
-        ours, bare = run_group(loaded, [rows[i] for i in group], directions, padded(rows))
+        ours, bare = run_group(loaded, [rows[i] for i in group], directions, budget(loaded, rows))
         found["ours"] += ours
         found["groups"] += bare
         batch.append(seconds(lambda: losses(loaded, rows), loaded.device))
@@ -91,34 +116,41 @@ def run_round(loaded: LoadedModel, rows: Sequence[Row], directions: RandomDirect
     return dict(found)
 
 
+def budget(loaded: LoadedModel, rows: Sequence[Row]) -> int:
+    """Tokens of a forward: on a CPU those of the bare batch, for a fair comparison; a GPU is filled."""
+    return padded(rows) if loaded.device.type == "cpu" else max(padded(rows), tokens_per_forward(loaded))
+
+
 def run_group(
-    loaded: LoadedModel, rows: Sequence[Row], directions: RandomDirections, budget: int
+    loaded: LoadedModel, rows: Sequence[Row], directions: RandomDirections, tokens: int
 ) -> tuple[float, float]:
-    """Seconds per grid point of one group, in a landscape and bare, as many points at once as the budget of tokens."""
-    points = [(0.1 * i, -0.05 * i) for i in range(max(1, budget // padded(rows)))]
-    ours = seconds(lambda: grid_losses(loaded, rows, directions, points, tokens=budget), loaded.device)
+    """Seconds per grid point of one group, in a landscape and bare, as many points at once as a forward's tokens."""
+    points = [(0.1 * i, -0.05 * i) for i in range(max(1, tokens // padded(rows)))]
+    ours = seconds(lambda: grid_losses(loaded, rows, directions, points, tokens=tokens), loaded.device)
     bare = seconds(lambda: losses(loaded, rows, len(points)), loaded.device)
     return ours / len(points), bare / len(points)
 
 
 @torch.no_grad()
-def peak(loaded: LoadedModel, rows: Sequence[Row], method: str) -> float:
-    """Peak memory of a method in MiB beside the weights; in a fresh process."""
+def peak_of(loaded: LoadedModel, rows: Sequence[Row], method: str) -> float:
+    """Peak memory of a method in MiB beside the weights; on a CPU in a fresh process."""
     losses(loaded, rows[:1])  # weights are read in when they are first touched
     directions = RandomDirections(landscape_weights(loaded.model), seed=0) if method == "ours" else None
-    before = resident_bytes("VmRSS")
-    reset_peak()
-    if method == "bare":
-        losses(loaded, rows)
-    elif method == "paper":
-        Paper(loaded).at((0.1, -0.05), lambda: losses(loaded, rows))
-    else:
-        assert directions is not None
-        for group in groups(rows, GROUP_TOKENS):
-            own = [rows[i] for i in group]
-            points = [(0.1, -0.05)] * max(1, padded(rows) // padded(own))
-            grid_losses(loaded, own, directions, points, tokens=padded(rows))
-    return (resident_bytes("VmHWM") - before) / MIB
+    before = held(loaded.device)
+
+    def work() -> None:
+        if method == "bare":
+            losses(loaded, rows)
+        elif method == "paper":
+            Paper(loaded).at((0.1, -0.05), lambda: losses(loaded, rows))
+        else:
+            assert directions is not None
+            for group in groups(rows, GROUP_TOKENS):
+                own = [rows[i] for i in group]
+                points = [(0.1, -0.05)] * max(1, padded(rows) // padded(own))
+                grid_losses(loaded, own, directions, points, tokens=padded(rows))
+
+    return peak(loaded.device, work) - before
 
 
 @torch.no_grad()
@@ -146,12 +178,13 @@ def layer_bytes(loaded: LoadedModel) -> float:
     return total / loaded.model.config.num_hidden_layers
 
 
-def peaks(options: argparse.Namespace) -> dict[str, float]:
-    """Peak memory of each method, each in a process of its own."""
+def peaks(loaded: LoadedModel, rows: Sequence[Row]) -> dict[str, float]:
+    """Peak memory of each method beside the weights."""
+    if loaded.device.type == "cuda":
+        return {method: peak_of(loaded, rows, method) for method in METHODS}
     found = {}
     for method in METHODS:
-        command = [sys.executable, __file__, "--model", options.model, "--questions", str(options.questions)]
-        command += ["--threads", str(options.threads), "--peak", method]
+        command = [sys.executable, __file__, *sys.argv[1:], "--peak", method]
         found[method] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
@@ -159,11 +192,13 @@ def peaks(options: argparse.Namespace) -> dict[str, float]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2", help="model to measure")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--questions", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--side", type=int, default=10, help="grid points per axis after which drift is read off")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--side", type=int, default=10, help="grid points per axis after which drift is read off; or 0")
+    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    add_options(parser)
+    parser.set_defaults(device="cpu")
     parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -173,14 +208,55 @@ def main() -> None:
     options = arguments()
     if "OMP_WAIT_POLICY" not in os.environ:  # it is read when torch is loaded, so begin anew
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_WAIT_POLICY": "passive"})
-    torch.set_num_threads(options.threads)
-    loaded = load(options.model, dtype="float32", device="cpu")
-    rows = questions(loaded, options.questions)
+    loaded = open_model(options, options.dtype)
+    rows = questions(loaded, options.questions, options.inputs)
     if options.peak:
-        print(peak(loaded, rows, options.peak))
+        print(peak_of(loaded, rows, options.peak))
         return
-    memory = peaks(options)
+    memory = {} if options.no_memory else peaks(loaded, rows)
+    same = table(options, loaded, rows, memory)
+    if options.side:
+        drifts(options, loaded, rows, same)
+
+
+def table(options: argparse.Namespace, loaded: LoadedModel, rows: Sequence[Row], memory: dict[str, float]) -> str:
+    """What a grid point costs; whether the weights came back."""
     before = fingerprint(loaded.model)
+    figures = measured(options, loaded, rows)
+    layer = layer_bytes(loaded) / MIB
+    products = matmul_rate(loaded.dtype, loaded.device)
+    tokens = sum(len(row.tokens) for row in rows)
+    keys = sum(len(row.tokens) * (len(row.tokens) + 1) / 2 for row in rows)
+    rate = forward_operations(loaded, tokens, keys, sum(len(row.answer) for row in rows)) / products
+    note(options, loaded, figures, memory, products, rate)
+    show(
+        f"{loaded.name}, {options.dtype}, {loaded.device}, {options.threads} threads, {len(rows)} questions, "
+        f"{padded(rows)} padded tokens",
+        [
+            *("per grid point", "seconds", "× bare batch", "× bare groups", "of matmul"),
+            *("MiB beside weights", "beyond bare, in layers"),
+        ],
+        [
+            [
+                title,
+                spread(figures[name], 3),
+                spread(figures[f"{name} of bare"], 3),
+                spread(figures[f"{name} of groups"], 3),
+                spread([rate / value for value in figures[name]], 2),
+                f"{memory[name]:.0f}" if name in memory else "–",
+                f"{(memory[name] - memory['bare']) / layer:.1f}" if name in memory else "–",
+            ]
+            for name, title in NAMES.items()
+        ],
+        f"Median (range) of {options.rounds} rounds. A layer's moved weights: {layer:.1f} MiB. 'of matmul': share of "
+        "the rate of large square products, on the tokens without padding. Memory: peak beside the weights, "
+        "activations included; beyond the bare batch in layers' weights.",
+    )
+    return "none, bit for bit" if fingerprint(loaded.model) == before else "CHANGED"
+
+
+def measured(options: argparse.Namespace, loaded: LoadedModel, rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Seconds per grid point of each method and their ratios, round by round."""
     directions, paper = RandomDirections(landscape_weights(loaded.model), seed=0), Paper(loaded)
     own = [weight.clone() for weight in paper.weights]
     figures: dict[str, list[float]] = defaultdict(list)
@@ -192,45 +268,46 @@ def main() -> None:
             figures[name].append(value)
             figures[f"{name} of bare"].append(value / found["bare"])
             figures[f"{name} of groups"].append(value / found["groups"])
-        log(f"round {round_ + 1}: " + ", ".join(f"{name} {value:.2f} s" for name, value in found.items()))
-    layer = layer_bytes(loaded) / MIB
-    names = {
-        "bare": "bare forward, one padded batch",
-        "groups": "bare forward, groups of like length",
-        "ours": "landscape",
-        "paper": "paper: stored, add and subtract",
-    }
-    show(
-        f"{loaded.name}, float32, {options.threads} threads, {len(rows)} questions, {padded(rows)} padded tokens",
-        ["per grid point", "seconds", "× bare batch", "× bare groups", "MiB beside weights", "beyond bare, in layers"],
-        [
-            [
-                title,
-                spread(figures[name], 2),
-                spread(figures[f"{name} of bare"], 3),
-                spread(figures[f"{name} of groups"], 3),
-                f"{memory[name]:.0f}" if name in memory else "–",
-                f"{(memory[name] - memory['bare']) / layer:.1f}" if name in memory else "–",
-            ]
-            for name, title in names.items()
-        ],
-        f"Median (range) of {options.rounds} rounds. A layer's moved weights: {layer:.1f} MiB. Memory: peak beside the "
-        "weights, activations included; beyond the bare batch in layers' weights.",
-    )
-    drifts = []
-    for dtype in ("float32", "bfloat16"):
-        if dtype != "float32":
-            loaded = load(options.model, dtype=dtype, device="cpu")
+        log(f"round {round_ + 1}: " + ", ".join(f"{name} {value:.3f} s" for name, value in found.items()))
+    return figures
+
+
+def note(
+    options: argparse.Namespace,
+    loaded: LoadedModel,
+    figures: dict[str, list[float]],
+    memory: dict[str, float],
+    products: float,
+    rate: float,
+) -> None:
+    """Every number of every method; ``rate``: seconds that a grid point would take at the matrix-product rate."""
+    numbers = Numbers(options.json, "landscape")
+    for name, title in NAMES.items():
+        where = {"model": loaded.name, "dtype": options.dtype, "device": str(loaded.device), "method": title}
+        numbers.add("grid point", figures[name], "s", **where)
+        numbers.add("matrix-product rate", products / 1e9, "GFLOP/s", **where)
+        numbers.add("share of matrix-product rate", [rate / value for value in figures[name]], "1", **where)
+        numbers.add("× bare batch", figures[f"{name} of bare"], "1", **where)
+        if name in memory:
+            numbers.add("peak beside weights", memory[name], "MiB", **where)
+
+
+def drifts(options: argparse.Namespace, loaded: LoadedModel, rows: Sequence[Row], same: str) -> None:
+    """How far the paper's procedure and ours leave the weights from where they were, in this dtype and in bfloat16."""
+    found = []
+    for dtype in dict.fromkeys((options.dtype, "bfloat16")):
+        if dtype != options.dtype:
+            loaded = open_model(options, dtype)
             before = fingerprint(loaded.model)
             directions = RandomDirections(landscape_weights(loaded.model), seed=0)
             grid_losses(loaded, rows[:1], directions, [(0.3, -0.7)])
-        same = "none, bit for bit" if fingerprint(loaded.model) == before else "CHANGED"
+            same = "none, bit for bit" if fingerprint(loaded.model) == before else "CHANGED"
         weights, nats = drift(loaded, rows[:8], options.side)
-        drifts.append([dtype, f"{weights:.1e}", f"{nats:.1e}", same])
+        found.append([dtype, f"{weights:.1e}", f"{nats:.1e}", same])
     show(
         f"drift after {options.side} × {options.side} points",
         ["weights", "paper, ‖Δθ‖/‖θ‖", "paper, mean |ΔL_q| (nats)", "landscape"],
-        drifts,
+        found,
     )
 
 

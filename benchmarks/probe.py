@@ -3,8 +3,9 @@
     python benchmarks/probe.py                          # SmolLM2, float32 and bfloat16, 128, 512 and 2,048 tokens
     python benchmarks/probe.py --lengths 128 --rounds 1
     python benchmarks/probe.py --shape 7b --lengths 8192 --device cuda    # a random model of 7B shape
+    python benchmarks/probe.py --shape 7b --inputs random --device cuda   # the same without any data or tokenizer
 
-Each round takes another real chain of thought. The speed of shared machines drifts within seconds, so the other
+Each round takes another chain of thought. The speed of shared machines drifts within seconds, so the other
 methods and the matrix products are run in the pauses between the rows of one probe, spread over all of it, and the
 probe's clock is stopped meanwhile. Ratios are formed per round, and their medians and ranges shown. The other methods
 are timed on a random subset of the positions, one from each of as many equal parts of the trajectory, and
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -30,15 +30,24 @@ from transformers import DynamicCache
 
 from innerloop.inner.probe import ProbeItem, probe
 from innerloop.memory import cache_bytes
-from innerloop.models import LoadedModel, load, wrap
+from innerloop.models import LoadedModel
 from innerloop.schema import Curve
-from measure import chains, log, matmul_rate, reset_peak, resident_bytes, seconds, show, spread
+from measure import (
+    MIB,
+    Numbers,
+    add_options,
+    forward_operations,
+    held,
+    log,
+    matmul_rate,
+    open_model,
+    peak,
+    seconds,
+    show,
+    spread,
+    trajectories,
+)
 
-SEVEN_B = {
-    "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-    "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768,
-}  # fmt: skip
-MIB = 2**20
 JUDGE_BATCH = 8
 
 
@@ -49,22 +58,13 @@ def branch_of(loaded: LoadedModel, item: ProbeItem) -> tuple[list[int], list[int
 
 
 def needed_operations(loaded: LoadedModel, item: ProbeItem) -> float:
-    """Floating-point operations of the tokens that have to be computed: each context token once, each branch once.
-
-    Linear layers count 2 per weight and token, attention 4 per key, query head and head dimension, the output head
-    only where the answer is predicted. Norms, activations and the softmax are not counted.
-    """
-    model, config = loaded.model, loaded.model.config
-    head = model.get_output_embeddings()
-    inner = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
-    per_key = 4 * config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
+    """Floating-point operations of the tokens that have to be computed: each context token once, each branch once, and
+    the output head only where the answer is predicted."""
     branch, answer = (len(tokens) for tokens in branch_of(loaded, item))
     prompt, n = len(item.prompt), len(item.trajectory)
-    tokens = prompt + n + (n + 1) * branch
     keys = (prompt + n) * (prompt + n + 1) / 2
     keys += sum(branch * (prompt + i) + branch * (branch + 1) / 2 for i in range(n + 1))
-    predicted = (n + 1) * answer
-    return 2 * inner * tokens + per_key * config.num_hidden_layers * keys + 2 * head.weight.numel() * predicted
+    return forward_operations(loaded, prompt + n + (n + 1) * branch, keys, (n + 1) * answer)
 
 
 def subset(n: int, count: int, seed: int) -> list[int]:
@@ -177,6 +177,7 @@ def run_round(
         "seconds": ours,
         "rate": operations / ours / 1e9,
         "fraction": operations / ours / statistics.median(pauses.rates),
+        "products": statistics.median(pauses.rates) / 1e9,
         "paper": pauses.paper * all_positions,
         "error": max(abs(loss - curve.loss[i]) for i, loss in pauses.losses.items()),
     }
@@ -196,61 +197,59 @@ def run_round(
 
 def peak_beside(loaded: LoadedModel, item: ProbeItem) -> float:
     """Peak memory of a probe in MiB, beside the weights and the trajectory's keys and values."""
-    kept = (len(item.prompt) + len(item.trajectory)) * cache_bytes(loaded.model.config, loaded.dtype.itemsize)
-    if loaded.device.type == "cuda":
-        before = torch.cuda.memory_allocated(loaded.device)
-        torch.cuda.reset_peak_memory_stats(loaded.device)
-        list(probe(loaded, [item], compare=False))
-        return (torch.cuda.max_memory_allocated(loaded.device) - before - kept) / MIB
-    before = resident_bytes("VmRSS")
-    reset_peak()
-    list(probe(loaded, [item], compare=False))
-    return (resident_bytes("VmHWM") - before - kept) / MIB
-
-
-def random_model(dtype: torch.dtype, device: str, like: LoadedModel) -> LoadedModel:
-    """A random Qwen2-shaped model of 7B parameters with the tokenizer of another model."""
-    from transformers import AutoModelForCausalLM, Qwen2Config
-
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(Qwen2Config(**SEVEN_B), dtype=dtype)
-    return wrap(model, like.tokenizer, name="random-7b")
+    kept = (len(item.prompt) + len(item.trajectory)) * cache_bytes(loaded.model.config, loaded.dtype.itemsize) / MIB
+    before = held(loaded.device)
+    return peak(loaded.device, lambda: list(probe(loaded, [item], compare=False))) - before - kept
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2", help="model to measure")
-    parser.add_argument("--shape", choices=["7b"], help="measure a random model of this shape instead")
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048], help="tokens of a trajectory")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3, help="chains per length")
     parser.add_argument("--positions", type=int, default=16, help="positions on which the slow methods are timed")
     parser.add_argument("--baselines", nargs="*", default=["loop", "lm-eval"], choices=["loop", "lm-eval"])
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--device", default="auto")
+    add_options(parser)
     return parser.parse_args()
+
+
+#: What goes into ``--json``: unit and name of each figure.
+FIGURES = {
+    "seconds": ("s", "probe"),
+    "rate": ("GFLOP/s", "rate on needed operations"),
+    "fraction": ("1", "share of matrix-product rate"),
+    "products": ("GFLOP/s", "matrix-product rate"),
+    "paper": ("1", "plain method / probe, extrapolated"),
+    "loop": ("1", "KV-cache loop / probe, extrapolated"),
+    "merged": ("1", "merged KV-cache loop / probe, extrapolated"),
+    "judge": ("1", "lm-eval / probe, extrapolated"),
+    "peak": ("MiB", "peak beside weights and prefix cache"),
+    "error": ("nats", "largest difference from plain, same dtype"),
+    "float32": ("nats", "mean difference from float32"),
+}
 
 
 def main() -> None:
     """Measure and print one table per dtype."""
     options = arguments()
-    torch.set_num_threads(options.threads)
+    numbers = Numbers(options.json, "probe")
     exact: dict[str, Curve] = {}
     for dtype in options.dtypes:
-        loaded = load(options.model, dtype=dtype, device=options.device)
-        if options.shape:
-            loaded = random_model(loaded.dtype, str(loaded.device), loaded)
+        loaded = open_model(options, dtype)
         rows = []
         for n in options.lengths:
             log(f"{loaded.name}, {dtype}, {n} tokens")
             figures: dict[str, list[float]] = defaultdict(list)
-            items = list(chains(loaded, n, options.rounds))
+            items = list(trajectories(loaded, n, options.rounds, options.inputs))
             figures["peak"].append(peak_beside(loaded, items[0]))  # warms up, too
             for round_, item in enumerate(items):
                 chosen = subset(n, options.positions, round_)
                 for name, value in run_round(loaded, item, chosen, options.baselines, exact).items():
                     figures[name].append(value)
+            for name, values in figures.items():
+                unit, title = FIGURES[name]
+                numbers.add(title, values, unit, model=loaded.name, dtype=dtype, device=str(loaded.device), tokens=n)
             rows.append(_row(n, figures))
         weights = sum(w.numel() * w.element_size() for w in loaded.model.parameters()) / MIB
         show(
@@ -271,8 +270,8 @@ def main() -> None:
             rows,
             f"n: tokens of the trajectory, losses at all n + 1 positions. Median (range) of {options.rounds} chains. "
             f"~: timed on {options.positions} random positions, extrapolated. 'of matmul': share of the rate of "
-            "2048³ products, on the tokens that must be computed. 'MiB beside': peak memory beside weights and prefix "
-            "cache. 'error': largest difference from the plain method in the same dtype, 'off float32': mean "
+            "large square products, on the tokens that must be computed. 'MiB beside': peak memory beside weights and "
+            "prefix cache. 'error': largest difference from the plain method in the same dtype, 'off float32': mean "
             "difference from the float32 losses, both in nats per answer token.",
         )
 
