@@ -22,7 +22,9 @@ from innerloop.inner.landscape.weights import Weight, norms
 
 Scaling = Literal["filter", "tensor"]
 
-_BLOCK = 2**17  # numbers that one generator draws, in whole rows; part of the definition of a direction
+# Numbers that one generator draws, in whole rows; part of the definition of a direction. A GPU wants few, large ones:
+# with those of a CPU, the launches of a 7B model's draw would take longer than its forward.
+_BLOCK, _DEVICE_BLOCK = 2**17, 2**24
 _Job = tuple[Any, tuple[int, int, int, int], Any]  # a block of rows, its key, its factors
 
 
@@ -71,8 +73,8 @@ class RandomDirections:
 
     def _draw(self, weight: Weight, outs: Sequence[Tensor], factors: Sequence[Tensor] | None = None) -> None:
         name = int.from_bytes(hashlib.blake2b(weight.name.encode(), digest_size=8).digest(), "big")
-        parts = list(enumerate(_parts(weight)))
         on_cpu = outs[0].device.type == "cpu"
+        parts = list(enumerate(_parts(weight, _BLOCK if on_cpu else _DEVICE_BLOCK)))
         jobs: deque[_Job] = deque()
         for index, out in enumerate(outs):
             scale: Any = None if factors is None else factors[index].expand(weight.shape)
@@ -95,9 +97,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _parts(weight: Weight) -> Iterator[tuple[int, slice]]:
+def _parts(weight: Weight, block: int) -> Iterator[tuple[int, slice]]:
     """Blocks of whole rows, which index ``Weight.matrices``."""
-    step = max(1, _BLOCK // weight.columns)
+    step = max(1, block // weight.columns)
     for group in range(weight.groups):
         for first in range(0, weight.rows, step):
             yield group, slice(first, min(first + step, weight.rows))
