@@ -8,6 +8,7 @@
 set -euo pipefail
 INNERLOOP_GPU_BEGUN=$(date +%s)
 export INNERLOOP_GPU_BEGUN
+unset PYTHONDONTWRITEBYTECODE # or each part would compile what it imports
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 
@@ -21,7 +22,7 @@ fi
 
 # What the machine has stays as it is: the wheels are unpacked beside it and found first. A virtual environment would
 # not do where the Python that holds torch lives in one itself, whose packages another environment does not see.
-if ! "$python" "$root/benchmarks/gpu/lacking.py" >/dev/null; then
+if ! "$python" "$root/benchmarks/gpu/lacking.py" 2>/dev/null; then
     site=$(mktemp -d)
     trap 'rm -rf "$site"' EXIT
     if compgen -G "$root/.gpu-wheels/*.whl" >/dev/null; then

@@ -49,24 +49,24 @@ def parts(out: Path, device: str, *, quick: bool) -> list[Part]:
         tiny = ("--shape", "tiny", *random, "--threads", "1")
         steps = ("--rows", "2", "--tokens", "32", "--group", "2", "--completion", "4")
         return [
-            script("machine", 60, "gpu/machine.py", *numbers, "--threads", "1"),
-            Part("tests", 120, (*test, "-k", "qwen2 and not moe")),
-            script("probe", 60, "probe.py", *tiny, *_probe("float32", "16", "32")),
-            script("update", 60, "update.py", *tiny, "--lengths", "16", "--rounds", "1", "--positions", "2"),
-            script("landscape", 60, "landscape.py", *tiny, *_landscape("3"), "--no-memory"),
-            script("training", 60, "training.py", *tiny, *steps),
+            script("machine", 150, "gpu/machine.py", *numbers, "--threads", "1"),
+            Part("tests", 150, (*test, "-k", "qwen2 and not moe")),
+            script("probe", 150, "probe.py", *tiny, *_probe("float32", "16", "32")),
+            script("update", 150, "update.py", *tiny, "--lengths", "16", "--rounds", "1", "--positions", "2"),
+            script("landscape", 150, "landscape.py", *tiny, *_landscape("3"), "--no-memory"),
+            script("training", 150, "training.py", *tiny, *steps),
         ]
     large = ("--shape", "7b", *random)
     one = ("--rounds", "1")
-    return [
-        script("machine", 40, "gpu/machine.py", *numbers),
-        Part("tests", 130, test),
+    return [  # the first import of torch on a fresh machine can take most of a minute
+        script("machine", 90, "gpu/machine.py", *numbers),
+        Part("tests", 120, test),
         script("probe bfloat16", 90, "probe.py", *large, *_probe("bfloat16", "2048", "8192")),
-        script("update", 80, "update.py", *large, "--dtype", "bfloat16", "--lengths", "2048", "8192", *one),
+        script("update", 70, "update.py", *large, "--dtype", "bfloat16", "--lengths", "2048", "8192", *one),
         script(
             "landscape", 90, "landscape.py", *large, "--dtype", "bfloat16", "--questions", "16", "--side", "0", *one
         ),
-        script("training", 90, "training.py", "--shape", "1.5b", *random, "--steps", "2"),
+        script("training", 75, "training.py", "--shape", "1.5b", *random, "--steps", "2"),
         script("probe float32", 60, "probe.py", *large, *_probe("float32", "2048")),
     ]
 
