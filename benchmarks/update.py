@@ -136,7 +136,7 @@ def main() -> None:
         figures: dict[str, list[float]] = defaultdict(list)
         items = list(trajectories(loaded, length, options.rounds, options.inputs))
         where = places(length, options.positions)
-        probed = peak(loaded.device, partial(_all, probe, loaded, items[:1]))
+        probed = peak(loaded.device, partial(_all, probe, loaded, items[:1], compare=False))
         updated = {
             g: peak(loaded.device, partial(_all, update, loaded, items[:1], positions=[where], gauge=g)) for g in GAUGES
         }
