@@ -40,7 +40,7 @@ def write(folder: Path, rows: Sequence[Row], parts: Sequence[Row]) -> None:
 
 def markdown(notes: Row, parts: Sequence[Row], numbers: Sequence[Row]) -> str:
     """The machine, how each part ended, and a table per part."""
-    lines = ["# Measured on " + str(notes.get("card", "a CPU")), ""]
+    lines = ["# Measured on " + str(notes.get("card", "a CPU" if notes else "an unknown machine")), ""]
     lines += [", ".join(f"{name} {value}" for name, value in notes.items()), ""]
     lines += _table(("part", "ended", "seconds"), ((p["name"], p["ended"], f"{p['seconds']:.0f}") for p in parts))
     for part, title in TITLES.items():

@@ -63,9 +63,7 @@ def parts(out: Path, device: str, *, quick: bool) -> list[Part]:
         Part("tests", 120, test),
         script("probe bfloat16", 90, "probe.py", *large, *_probe("bfloat16", "2048", "8192")),
         script("update", 70, "update.py", *large, "--dtype", "bfloat16", "--lengths", "2048", "8192", *one),
-        script(
-            "landscape", 90, "landscape.py", *large, "--dtype", "bfloat16", "--questions", "16", "--side", "0", *one
-        ),
+        script("landscape", 80, "landscape.py", *large, "--dtype", "bfloat16", *_landscape("16")),
         script("training", 75, "training.py", "--shape", "1.5b", *random, "--steps", "2"),
         script("probe float32", 60, "probe.py", *large, *_probe("float32", "2048")),
     ]
