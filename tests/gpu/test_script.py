@@ -26,8 +26,7 @@ def script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
 
 
-@pytest.mark.model
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_runs_on_a_tiny_shape(tmp_path: Path) -> None:
     done = script(tmp_path / "out", "--device", "cpu", "--quick")
     log = (tmp_path / "out" / "log.txt").read_text()
