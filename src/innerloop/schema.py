@@ -150,8 +150,9 @@ class Trajectory(_Record):
     ``…/solution/shuffled``.
     ``text`` is the reasoning between the prompt and the answer, without thinking delimiters; ``final`` is what the
     model showed after its thinking, where there was a thinking part. ``token_ids`` are the tokens that the model
-    itself produced (all of them, delimiters and final part included), absent for given text. ``tokens`` counts them
-    and ``logprob`` is their total log-probability in nats under the model at temperature 1. ``seed`` is the row's own.
+    itself produced (all of them, delimiters and final part included), absent for given text; ``tokenizer`` names the
+    tokenizer that they belong to (`innerloop.tokenizer_identity`). ``tokens`` counts them and ``logprob`` is their
+    total log-probability in nats under the model at temperature 1. ``seed`` is the row's own.
 
     ``outcome`` is the verdict that counts. Of a trajectory that came with a verdict and was judged again, ``recorded``
     is the one that it came with and ``judged`` the new one: both are kept, whichever counts.
@@ -169,6 +170,7 @@ class Trajectory(_Record):
     status: Status = Status.COMPLETE
     reason: str | None = None
     token_ids: tuple[int, ...] | None = None
+    tokenizer: str | None = None
     tokens: int | None = None
     logprob: float | None = None
     seed: int | None = None
@@ -193,6 +195,7 @@ class Trajectory(_Record):
             ("status", pa.string()),
             ("reason", pa.string()),
             ("token_ids", pa.list_(pa.int32())),
+            ("tokenizer", pa.string()),
             ("tokens", pa.int32()),
             ("logprob", pa.float64()),
             ("seed", pa.int64()),

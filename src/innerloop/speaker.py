@@ -15,6 +15,7 @@ from innerloop.input_files import opened
 from innerloop.libraries import told
 from innerloop.prompts import INSTRUCTION, user_turn
 from innerloop.schema import Mode, Question
+from innerloop.tokenizer_identity import tokenizer_identity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,6 +131,11 @@ class Speaker:
         head = self._raw("a") if self._adds_space else []  # or the decoder drops a leading space
         options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
         return str(self.tokenizer.decode([*head, *ids], **options)).removeprefix("a" if head else "")
+
+    @cached_property
+    def tokenizer_identity(self) -> str:
+        """What tells the tokenizer from all others; token ids are stored with it."""
+        return tokenizer_identity(self.tokenizer, self.encode, self.decode)
 
     @property
     def suffix_ids(self) -> list[int]:

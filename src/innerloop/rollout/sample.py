@@ -37,6 +37,11 @@ class Speaker(Protocol):
         """The closing one."""
         ...
 
+    @property
+    def tokenizer_identity(self) -> str | None:
+        """What tells its tokenizer from others; None where it has none."""
+        ...
+
     def prompt(self, question: str | Question, *, mode: Mode = ...) -> list[int]:
         """Token ids of everything before the trajectory."""
         ...
@@ -157,6 +162,7 @@ def to_trajectory(completion: Completion, planned: Planned, model: Speaker, engi
         status=completion.status,
         reason=completion.reason,
         token_ids=completion.token_ids or None,
+        tokenizer=model.tokenizer_identity if completion.token_ids else None,
         tokens=_count(completion),
         logprob=completion.logprob,
         seed=planned.request.seed,

@@ -46,6 +46,8 @@ T = TypeVar("T")
 class ChatSpeaker:
     """Talks in text: a token is a byte of UTF-8. For servers that make the prompt themselves."""
 
+    tokenizer_identity: str | None = None  # the server's tokenizer is not known here
+
     def __init__(
         self, instruction: str | None = None, think_start: str | None = None, think_end: str | None = None
     ) -> None:

@@ -177,7 +177,8 @@ def make_controls(
         made += controls.shuffled(trajectories, speaker.encode, speaker.decode, seed=seed)
     if Source.FILLER in kinds:
         made += controls.filler(trajectories, speaker.encode, speaker.decode)
-    return made
+    identity = speaker.tokenizer_identity
+    return [replace(control, tokenizer=identity) if control.token_ids else control for control in made]
 
 
 def rivals(trajectories: Sequence[Trajectory], question: Question) -> tuple[str, ...]:

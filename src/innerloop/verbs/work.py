@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from innerloop.errors import InputError
 from innerloop.ids import apart
 from innerloop.prompts import used
+from innerloop.rollout.retokenise import own_tokens
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import ClusterSettings
@@ -158,7 +159,7 @@ def probe_item(
         except InputError as error:
             raise InputError(f"question {question.id!r}: {error}") from error
     # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
-    own = trajectory.token_ids if trajectory.source.is_control else None
+    own = own_tokens(speaker, trajectory) if trajectory.source.is_control else None
     return ProbeItem(
         trajectory_id=trajectory.id,
         question_id=question.id,

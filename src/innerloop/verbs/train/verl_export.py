@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
-from innerloop.schema import Mode, Question, Source, Trajectory
+from innerloop.rollout.retokenise import is_sampled, sampled_text
+from innerloop.schema import Mode, Question, Trajectory
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.verl_launch import InFolder, Variable, script, word
 
@@ -263,8 +264,8 @@ def _sft_row(speaker: Speaker, question: Question, trajectory: Trajectory | None
     if trajectory is not None:
         thought = trajectory.mode is Mode.THINKING
         opening = f"{speaker.think_start}\n" if thought and not speaker.opens_thinking(Mode.PLAIN) else ""
-        if trajectory.source is Source.SAMPLE and trajectory.token_ids:  # what was sampled has its answer
-            said = opening + speaker.decode(trajectory.token_ids).removesuffix(speaker.tokenizer.eos_token or "")
+        if is_sampled(trajectory):  # it has its answer
+            said = opening + sampled_text(speaker, trajectory)
         else:
             said = opening + trajectory.text + (f"\n{speaker.think_end}" if thought else "") + said
     turns = [("user", user_turn(question, speaker.instruction)), ("assistant", said)]
