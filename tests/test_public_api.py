@@ -64,7 +64,7 @@ PUBLIC = [
     "update",
 ]
 COMMON = (
-    "questions limit seed model dtype device threads prompt instruction think_start think_end trust_remote_code "
+    "questions limit seed model dtype device threads prompt instruction system think_start think_end trust_remote_code "
     "out json debug"
 )
 OUTPUT = "out json debug"

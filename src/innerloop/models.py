@@ -67,6 +67,7 @@ def load(  # the one place where a user says everything about a model
     threads: int | None = None,
     suffix: str | None = None,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
     chat_template: str | None = None,
@@ -101,6 +102,7 @@ def load(  # the one place where a user says everything about a model
         name=name,
         suffix=suffix,
         instruction=brought(folder, "instruction") if instruction is None else instruction,
+        system=brought(folder, "system") if system is None else system,
         think_start=think_start,
         think_end=think_end,
     )
@@ -140,6 +142,7 @@ def wrap(
     name: str,
     suffix: str | None = None,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
 ) -> LoadedModel:
@@ -153,6 +156,7 @@ def wrap(
         name=name,
         suffix=suffix,
         instruction=instruction,
+        system=system,
         think_start=think_start,
         think_end=think_end,
         max_context=max_context(lambda field: getattr(config, field, None)),

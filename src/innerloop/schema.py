@@ -107,7 +107,8 @@ class Question(_Record):
     ``choice``, ``number``, ``quantity``, ``literal``, ``code``, ``gym:FAMILY``, ``none``; ``None`` means math);
     ``candidates`` are rival answers for the belief over candidates; ``metadata`` is a JSON text that a verifier may
     need (reasoning-gym's entry, the unit tests of code). ``answer`` is empty where only tests judge.
-    ``prompt_template`` is the user's turn with ``{question}`` in the question's place (`innerloop.prompts`).
+    ``prompt_template`` is the user's turn with ``{question}`` in the question's place (`innerloop.prompts`), and
+    ``system_turn`` what is said before it: None leaves that to the model, an empty text says nothing.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Question(_Record):
     candidates: tuple[str, ...] = ()
     metadata: str | None = None
     prompt_template: str | None = None
+    system_turn: str | None = None
 
     SCHEMA: ClassVar[pa.Schema] = pa.schema(
         [
@@ -133,12 +135,18 @@ class Question(_Record):
             ("candidates", pa.list_(pa.string())),
             ("metadata", pa.string()),
             ("prompt_template", pa.string()),
+            ("system_turn", pa.string()),
         ]
     )
 
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
         return tuple(value) if name == "candidates" else value
+
+
+def asked_as(question: Question, other: Question) -> Question:
+    """The question in the prompt of another one."""
+    return dataclasses.replace(question, prompt_template=other.prompt_template, system_turn=other.system_turn)
 
 
 @dataclass(frozen=True, kw_only=True)

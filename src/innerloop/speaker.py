@@ -13,7 +13,7 @@ from innerloop import chat, plain_json, templates
 from innerloop.errors import InputError, first_line
 from innerloop.input_files import opened
 from innerloop.libraries import told
-from innerloop.prompts import INSTRUCTION, user_turn
+from innerloop.prompts import INSTRUCTION, turns
 from innerloop.schema import Mode, Question
 from innerloop.tokenizer_identity import tokenizer_identity
 
@@ -32,7 +32,7 @@ class Speaker:
     """A model's tokenizer and how to talk to it; what engines that hold the weights themselves need.
 
     ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt,
-    where the question has no template of its own.
+    where the question has no template of its own; ``system`` is the system turn of a question that has none.
     ``think_start`` and ``think_end`` are the thinking delimiters, ``<think>`` and ``</think>`` for a model that has
     none of its own. ``max_context`` is the largest number of tokens the model was made for, where that is known.
     """
@@ -41,6 +41,7 @@ class Speaker:
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     suffix: str = SUFFIX
     instruction: str = INSTRUCTION
+    system: str | None = None
     think_start: str
     think_end: str
     max_context: int | None = None
@@ -54,9 +55,10 @@ class Speaker:
     def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
         """Token ids of everything before the trajectory.
 
-        One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn.
-        For a model without chat template: question, blank line, instruction and a line break. A ``Question`` is put in
-        its own template, or that of its kind, where it has one (`innerloop.prompts`).
+        The system turn, where there is one, a user turn of the chat template (question, blank line, instruction) and
+        the opening of the model's turn. For a model without chat template: the texts of these turns with a blank line
+        between them, and a line break. A ``Question`` is put in its own template, or that of its kind, where it has one
+        (`innerloop.prompts`).
 
         - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
         - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
@@ -87,26 +89,33 @@ class Speaker:
         return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
 
     def _template_text(self, question: str | Question, mode: Mode) -> str:
-        content = user_turn(question, self.instruction)
+        messages = turns(question, self.instruction, self.system)
         template = template_of(self.tokenizer, self.name)
         if template is None:
-            return f"{content}\n"
+            return "\n\n".join(message["content"] for message in messages) + "\n"
         # As transformers' apply_chat_template has it, whose rendering nothing ends.
         variables = {
             **self.tokenizer.special_tokens_map,
-            "messages": [{"role": "user", "content": content}],
+            "messages": messages,
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,
         }
         if self.thinking_switch is not None and mode is not Mode.PLAIN:
             variables[self.thinking_switch] = mode is Mode.THINKING
+        first = messages[0]
         try:
-            return templates.render(template, variables)
+            text = templates.render(template, variables)
         except templates.TemplateFailedError as error:
+            what, remedy = ("one user turn", "give another chat_template")
+            if first["role"] == "system":
+                what, remedy = ("a system and a user turn", "leave the system turn out, or say it in the user's")
+            raise InputError(f"the chat template of {self.name} fails on {what} ({error}); {remedy}") from error
+        if first["role"] == "system" and first["content"].strip() not in text:
             raise InputError(
-                f"the chat template of {self.name} fails on one user turn ({error}); give another chat_template"
-            ) from error
+                f"the chat template of {self.name} drops the system turn; leave it out, or say it in the user's"
+            )
+        return text
 
     @cached_property
     def _adds_space(self) -> bool:
@@ -159,7 +168,7 @@ class Speaker:
 
     def manner(self) -> dict[str, Any]:
         """How the model is talked to, for a run's manifest."""
-        names = ("max_context", "suffix", "instruction", "think_start", "think_end", "thinking_switch")
+        names = ("max_context", "suffix", "instruction", "system", "think_start", "think_end", "thinking_switch")
         return {name: getattr(self, name) for name in names}
 
 
@@ -169,6 +178,7 @@ def speak(
     name: str,
     suffix: str | None = None,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
     max_context: int | None = None,
@@ -181,6 +191,7 @@ def speak(
         tokenizer=tokenizer,
         suffix=SUFFIX if suffix is None else suffix,
         instruction=INSTRUCTION if instruction is None else instruction,
+        system=system or None,
         think_start=think_start or start,
         think_end=think_end or end,
         max_context=max_context,
@@ -213,6 +224,7 @@ def load_speaker(
     name: str,
     *,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
     trust_remote_code: bool = False,
@@ -235,10 +247,12 @@ def load_speaker(
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         context = _max_context(place)
         instruction = brought(place, "instruction") if instruction is None else instruction
+        system = brought(place, "system") if system is None else system
     return speak(
         tokenizer,
         name=name,
         instruction=instruction,
+        system=system,
         think_start=think_start,
         think_end=think_end,
         max_context=context,

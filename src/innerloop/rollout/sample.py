@@ -28,6 +28,11 @@ class Speaker(Protocol):
         ...
 
     @property
+    def system(self) -> str | None:
+        """The system turn of a question that has none."""
+        ...
+
+    @property
     def think_start(self) -> str:
         """The opening thinking delimiter."""
         ...

@@ -210,7 +210,7 @@ class _Work:
 
         if opened is not None:
             engine, speaker = opened
-            self._run.note("prompts", used(self._questions, speaker.instruction))
+            self._run.note("prompts", used(self._questions, speaker.instruction, speaker.system))
             sampling = self._settings.sampling()
             planned = plan(self._questions, speaker, sampling, modes=self._modes, done=self._done)
             yield from sample(engine, speaker, planned, sampling)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from innerloop.errors import InputError
 from innerloop.ids import prefixes
 from innerloop.progress import progress
-from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory
+from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory, asked_as
 from innerloop.store import Run
 from innerloop.verbs.shards import Shards
 from innerloop.verbs.shared import missing_questions, write_questions
@@ -40,7 +40,7 @@ class Known:
         """Take over questions; `InputError` where another one has the same id."""
         for question in questions:
             before = self.questions.get(question.id, question)
-            if replace(before, prompt_template=question.prompt_template) != question:  # the prompt is no part of it
+            if asked_as(before, question) != question:  # the prompt is no part of it
                 raise InputError(f"question {question.id!r} differs between two sources; give one of them other ids")
             self.questions[question.id] = question
             if benchmark is not None:

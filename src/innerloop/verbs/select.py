@@ -34,7 +34,16 @@ log = logging.getLogger("innerloop")
 
 _KINDS = {"right": "right ", "all": ""}
 _ENDS = 1 << 30  # a distance of positions that no trajectory reaches: only its start and its end are measured
-_DECISIVE = ("model", "dtype", "suffix", "prompt", "instruction", "think_start", "think_end")  # of what a curve is
+_DECISIVE = (
+    "model",
+    "dtype",
+    "suffix",
+    "prompt",
+    "instruction",
+    "system",
+    "think_start",
+    "think_end",
+)  # of what a curve is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,10 +219,10 @@ def _held(settings: SelectSettings, run: Run) -> Iterable[Curve]:
         measured = other.manifest["stages"].get("probe", {}).get("configuration")
         if measured is None:
             continue
-        differing = [name for name in _DECISIVE if measured.get(name) != own[name]]
+        differing = [name for name in _DECISIVE if measured.get(name) != own.get(name)]
         if differing:
             name = differing[0]
-            log.info("%s: its curves are not used: %s %s → %s", source, name, measured.get(name), own[name])
+            log.info("%s: its curves are not used: %s %s → %s", source, name, measured.get(name), own.get(name))
         else:
             yield from other.curves()
     yield from run.curves()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.errors import InputError
-from innerloop.schema import Outcome, Question, Source, Status, Trajectory, Verdict
+from innerloop.schema import Outcome, Question, Source, Status, Trajectory, Verdict, asked_as
 from innerloop.store import Run
 
 if TYPE_CHECKING:
@@ -68,14 +68,11 @@ def _as_asked(questions: list[Question], sources: Sequence[str]) -> list[Questio
     for source in filter(is_run, sources):
         for question in Run.open(source).questions():
             before, first = asked.setdefault(question.id, (question, source))
-            if before.prompt_template != question.prompt_template:
+            if asked_as(before, question) != before:
                 raise InputError(
                     f"{source}: question {question.id!r} was put in another prompt than in {first}; give one of the two"
                 )
-    return [
-        replace(question, prompt_template=asked[question.id][0].prompt_template) if question.id in asked else question
-        for question in questions
-    ]
+    return [asked_as(question, asked[question.id][0]) if question.id in asked else question for question in questions]
 
 
 def _content(trajectory: Trajectory) -> tuple[object, ...]:

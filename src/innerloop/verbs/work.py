@@ -138,7 +138,7 @@ class Work:
         self._run.note("no_control", self._impossible)
         # Known once something is measured; where nothing is, an earlier start has noted the prompts.
         if (speaker := vars(self).get("speaker") or vars(self).get("loaded")) is not None:
-            self._run.note("prompts", used(self.questions.values(), speaker.instruction))
+            self._run.note("prompts", used(self.questions.values(), speaker.instruction, speaker.system))
 
     def item(
         self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None

@@ -245,12 +245,12 @@ def _trainer(settings: TrainSettings, recipe: str) -> dict[str, Any]:
 
 
 def _grpo_row(speaker: Speaker, question: Question, index: int, split: str) -> dict[str, Any]:
-    from innerloop.prompts import user_turn
+    from innerloop.prompts import turns
     from innerloop.verbs.train.verl_reward import question_text
 
     return {
         "data_source": question.domain or "innerloop",
-        "prompt": [{"role": "user", "content": user_turn(question, speaker.instruction)}],
+        "prompt": turns(question, speaker.instruction, speaker.system),
         "ability": question.verifier or "math",
         "reward_model": {"style": "rule", "ground_truth": question.answer},
         "extra_info": {"index": index, "split": split, "id": question.id, "innerloop": question_text(question)},
@@ -258,7 +258,7 @@ def _grpo_row(speaker: Speaker, question: Question, index: int, split: str) -> d
 
 
 def _sft_row(speaker: Speaker, question: Question, trajectory: Trajectory | None) -> dict[str, Any]:
-    from innerloop.prompts import user_turn
+    from innerloop.prompts import turns
 
     said = f"{speaker.suffix}{question.answer}" + ("}" if speaker.suffix.endswith("{") else "")
     if trajectory is not None:
@@ -268,9 +268,9 @@ def _sft_row(speaker: Speaker, question: Question, trajectory: Trajectory | None
             said = opening + sampled_text(speaker, trajectory)
         else:
             said = opening + trajectory.text + (f"\n{speaker.think_end}" if thought else "") + said
-    turns = [("user", user_turn(question, speaker.instruction)), ("assistant", said)]
+    asked = turns(question, speaker.instruction, speaker.system)
     return {
-        "messages": [{"role": role, "content": content} for role, content in turns],
+        "messages": [*asked, {"role": "assistant", "content": said}],
         "question_id": question.id,
         "trajectory_id": None if trajectory is None else trajectory.id,
     }
