@@ -99,7 +99,7 @@ RECIPES = {
         "max_length"
     ),
     "grpo": (
-        f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "
+        f"{COMMON} {TRAINING} passes group gradient_on choose reward form loss scale clip_low clip_high kl temperature "
         "top_k max_tokens export"
     ),
     "meta": (

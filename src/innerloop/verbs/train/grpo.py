@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
-from innerloop.schema import Question
+from innerloop.outer.forms import Form, check_form
+from innerloop.schema import Mode, Question
 from innerloop.verbs.engine_settings import more_than_zero
 from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
@@ -21,6 +22,7 @@ from innerloop.verbs.train.settings import EXPORT, TrainSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
+    from innerloop.speaker import Speaker
     from innerloop.verbs.train.planning import DryRun
     from innerloop.verbs.train.rewarding import Rewarding
     from innerloop.verbs.train.verl_export import ExportResult
@@ -47,6 +49,15 @@ class GrpoSettings(TrainSettings):
         default="raml",
         metadata=about("raml: 1, 0, −0.5, −1 by answer and form (eq. 21); right: 1 or 0; right-short: less if long."),
     )
+    form: str = field(
+        default="box",
+        metadata=about(
+            "What a rollout looks like. box: an answer in a box after the reasoning; think-conclusion: a thinking "
+            "block, then <conclusion> with the box in it, nothing else; or a regular expression (RE2) for the whole "
+            "rollout, e.g. --form '.*<answer>.*</answer>'.",
+            later=True,
+        ),
+    )
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = field(
         default="dapo", metadata=about("How token losses are added up; TRL's names.")
     )
@@ -70,6 +81,7 @@ class GrpoSettings(TrainSettings):
         for name in ("kl", "clip_low", "clip_high", "top_k"):
             at_least(name, getattr(self, name), 0)
         more_than_zero("temperature", self.temperature)
+        check_form(self.form)
         if self.gradient_on is not None and not 1 <= self.gradient_on <= self.group:
             raise InputError(f"--gradient-on {self.gradient_on}: must lie between 1 and --group {self.group}")
         if self.batch_size % (self.group * self.parts):
@@ -78,6 +90,11 @@ class GrpoSettings(TrainSettings):
                 + (f" times --parts {self.parts}" if self.parts > 1 else "")
                 + ", so that a question's rollouts stay together"
             )
+
+    def form_for(self, speaker: Speaker) -> Form:
+        """The form, with the model's thinking delimiters."""
+        thinking = (speaker.think_start, speaker.think_end)
+        return Form(name=self.form, thinking=thinking, opened=speaker.opens_thinking(Mode.PLAIN))
 
     def rows_at_once(self) -> int:
         """Rollouts that one process works through together, whole groups; `InputError` where they are not."""
@@ -191,6 +208,7 @@ def _rewarding(settings: GrpoSettings, loaded: LoadedModel, verifier: Any, quest
         verifier,
         loaded,
         {question.id: question for question in questions},
+        form=settings.form_for(loaded),
         stops=stop_tokens(loaded),
         limit=settings.max_tokens,
     )

@@ -65,7 +65,7 @@ _REWARD_TEXT = '''"""The reward, for verl. Written by innerloop, which has to be
 
 from innerloop.verbs.train.verl_reward import VerlReward
 
-_reward = VerlReward({reward!r}, {thinking!r})
+_reward = VerlReward({reward!r}, {thinking!r}, form={form!r}, opened={opened!r})
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info, **_):
@@ -100,8 +100,9 @@ def export_grpo(settings: GrpoSettings, questions: Sequence[Question], watched: 
     _parquet(folder / "train.parquet", [_grpo_row(speaker, q, i, "train") for i, q in enumerate(questions)])
     if watched:
         _parquet(folder / "watch.parquet", [_grpo_row(speaker, q, i, "watch") for i, q in enumerate(watched)])
-    thinking = (speaker.think_start, speaker.think_end)
-    _text(folder / REWARD, _REWARD_TEXT.format(reward=settings.reward, thinking=thinking))
+    form = settings.form_for(speaker)
+    reward = _REWARD_TEXT.format(reward=settings.reward, thinking=form.thinking, form=form.name, opened=form.opened)
+    _text(folder / REWARD, reward)
     module = _MODULE_TEXT.format(
         estimator=ESTIMATOR,
         n=settings.gradient_on or settings.group,
