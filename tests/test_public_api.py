@@ -64,8 +64,8 @@ PUBLIC = [
     "update",
 ]
 COMMON = (
-    "questions limit seed model dtype device threads prompt instruction system think_start think_end trust_remote_code "
-    "out json debug"
+    "questions limit draw clean seed model dtype device threads prompt instruction system think_start think_end "
+    "trust_remote_code out json debug"
 )
 OUTPUT = "out json debug"
 VERDICTS = "weaker_sandbox verdict_cache"
@@ -87,11 +87,11 @@ OUTER = (
     "learning_rate warmup weight_decay clip max_steps lora save_every "
     "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens dry_run"
 )
-TRAINING = f"{OUTER} schedule batch_size parts minutes report_to"
+TRAINING = f"{OUTER} question_weights schedule batch_size parts minutes report_to"
 RECIPES = {
     "init": "out json debug shape tokenizer seed",
     "sft": (
-        f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
+        f"{COMMON} {TRAINING} trajectories support select keep skip_short at_most passes per_pass "
         "trajectory_weight answer_weight form_weight max_length export"
     ),
     "dpo": (

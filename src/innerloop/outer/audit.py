@@ -56,7 +56,7 @@ def audit(found: Sequence[Case], reward: Callable[[Sequence[Case]], Sequence[flo
         if case.kind != "right" and not value < best[case.question_id]:  # type: ignore[operator]  # not None by now
             raise InputError(
                 f"reward audit: for question {case.question_id} {_ARTICLES[case.kind]} answer earns {value:g}, the "
-                f"right one {best[case.question_id]:g}; the reward could not teach it: check the verifier, the reference "
-                "answer and the answer's format"
+                f"right one {best[case.question_id]:g}; the reward could not teach it: check the verifier, the "
+                "reference answer and the answer's format"
             )
     return {kind: math.fsum(values) / len(values) for kind, values in by_kind.items() if values}

@@ -94,7 +94,7 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     the manifest records as the command line.
     """
     out = out_folder("probe", settings)
-    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, settings.trajectories, **settings.which())
     questions = settings.worded(questions)
     with Run.start(out, "probe", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = Work(run, settings, questions, given)

@@ -116,7 +116,7 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
     from innerloop.rollout.sample import trajectory_id
 
     out = out_folder("rollout", settings)
-    questions = settings.worded(load(settings.questions, limit=settings.limit, seed=settings.seed))
+    questions = settings.worded(load(settings.questions, **settings.which()))
     modes = [Mode(mode) for mode in dict.fromkeys(settings.mode)]
     wanted = [
         trajectory_id(question.id, number, mode)

@@ -111,7 +111,7 @@ def select(settings: SelectSettings, *, command: Sequence[str] | None = None) ->
     from innerloop.verbs.trajectories import gather
 
     out = out_folder("select", settings)
-    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, settings.trajectories, **settings.which())
     questions = settings.worded(questions)
     candidates, left_out = _candidates(settings, questions, given)
     short = 0

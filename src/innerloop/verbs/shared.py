@@ -54,6 +54,22 @@ class InputSettings:
 
     questions: str | None = field(default=None, metadata=about(QUESTION_SOURCES))
     limit: int | None = field(default=None, metadata=about("Take only the first N questions."))
+    draw: bool = field(
+        default=False,
+        metadata=about(
+            "Draw the N questions of --limit from --seed instead, e.g. --limit 500 --draw; a larger N keeps them.",
+            later=True,
+        ),
+    )
+    # As `innerloop.questions.cleaning` has them, which is not imported for a help.
+    clean: tuple[Literal["integer-answer", "no-choice", "no-proof", "no-picture", "unique"], ...] = field(
+        default=(),
+        metadata=about(
+            "Leave out questions first, and say how many: keep whole-number answers (RaML appendix C.2), no options, "
+            "no proofs, no pictures, each question once; e.g. --clean integer-answer --clean unique.",
+            later=True,
+        ),
+    )
     seed: int = field(default=0, metadata=about("Of everything that is drawn."))
     model: str = field(
         default="smollm2", metadata=about("smollm2 (bundled), a folder, a .gguf file or a hub id (organisation/name).")
@@ -90,11 +106,17 @@ class InputSettings:
 
     def __post_init__(self) -> None:
         at_least("limit", self.limit, 1)
+        if self.draw and self.limit is None:
+            raise InputError("--draw: say with --limit how many questions to draw")
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 1)
         check_choices(self)
         self._prompt()
         self._system()
+
+    def which(self) -> dict[str, Any]:
+        """Which questions of a source are taken, as `innerloop.questions.load` takes it."""
+        return {"limit": self.limit, "seed": self.seed, "draw": self.draw, "clean": self.clean}
 
     def worded(self, questions: Sequence[Question]) -> list[Question]:
         """The questions, each with the template and the system turn that it is put in; ``None`` leaves it to the model.
