@@ -14,7 +14,7 @@ from innerloop.libraries import told
 from innerloop.model_files import resolve
 from innerloop.model_folder.weights import tensors
 from innerloop.model_size import skeleton
-from innerloop.speaker import Speaker, brought, max_context, speak
+from innerloop.speaker import NoThinking, Speaker, brought, max_context, speak
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,7 @@ def load(  # the one place where a user says everything about a model
     system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
@@ -105,6 +106,7 @@ def load(  # the one place where a user says everything about a model
         system=brought(folder, "system") if system is None else system,
         think_start=think_start,
         think_end=think_end,
+        no_thinking=no_thinking,
     )
 
 
@@ -145,6 +147,7 @@ def wrap(
     system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
 ) -> LoadedModel:
     """A ``LoadedModel`` around a model and a tokenizer that are already in memory (trained or made by hand).
 
@@ -159,6 +162,7 @@ def wrap(
         system=system,
         think_start=think_start,
         think_end=think_end,
+        no_thinking=no_thinking,
         max_context=max_context(lambda field: getattr(config, field, None)),
     )
     shared = {entry.name: getattr(speaker, entry.name) for entry in fields(speaker)}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop import chat, plain_json, templates
 from innerloop.errors import InputError, first_line
@@ -20,6 +20,7 @@ from innerloop.tokenizer_identity import tokenizer_identity
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NoThinking = Literal["switch", "text"]
 SUFFIX = "\n\n**Final Answer**\n\\boxed{"
 MANNER_FILE = "innerloop.json"  # in a model's folder: how it wants to be talked to, where that is not our default
 _LARGEST_MANNER = 1 << 20  # bytes; a longer file is cut off, and no JSON
@@ -34,7 +35,8 @@ class Speaker:
     ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt,
     where the question has no template of its own; ``system`` is the system turn of a question that has none.
     ``think_start`` and ``think_end`` are the thinking delimiters, ``<think>`` and ``</think>`` for a model that has
-    none of its own. ``max_context`` is the largest number of tokens the model was made for, where that is known.
+    none of its own. ``no_thinking`` says how no-thinking mode is asked for where the template has a switch: by it, or
+    by the paper's text. ``max_context`` is the largest number of tokens the model was made for, where that is known.
     """
 
     name: str
@@ -46,6 +48,12 @@ class Speaker:
     think_end: str
     max_context: int | None = None
     thinking_switch: str | None = None  # the chat template's variable that turns thinking on and off
+    no_thinking: NoThinking = "switch"
+
+    @property
+    def switches_off(self) -> bool:
+        """Whether no-thinking mode is asked for by the chat template's switch, instead of by the paper's text."""
+        return self.has_thinking_switch and self.no_thinking == "switch"
 
     @property
     def has_thinking_switch(self) -> bool:
@@ -63,8 +71,8 @@ class Speaker:
         - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
         - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
           has already written it.
-        - ``NO_THINKING``: switch off where there is one; otherwise the opening delimiter followed by the paper's
-          "Therefore, after all this, I believe the answer is".
+        - ``NO_THINKING``: switch off where there is one; otherwise, or with ``no_thinking`` text, the opening
+          delimiter followed by the paper's "Therefore, after all this, I believe the answer is".
         """
         text = self.prompt_text(question, mode=mode)
         if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
@@ -80,7 +88,7 @@ class Speaker:
         opened = trimmed.endswith(self.think_start)
         if mode is Mode.THINKING and not opened:
             return f"{text}{self.think_start}\n"
-        if mode is Mode.NO_THINKING and not self.has_thinking_switch:
+        if mode is Mode.NO_THINKING and not self.switches_off:
             return (trimmed if opened else text + self.think_start) + chat.NO_THINKING_TEXT
         return text
 
@@ -102,7 +110,7 @@ class Speaker:
             "add_generation_prompt": True,
         }
         if self.thinking_switch is not None and mode is not Mode.PLAIN:
-            variables[self.thinking_switch] = mode is Mode.THINKING
+            variables[self.thinking_switch] = mode is Mode.THINKING or not self.switches_off
         first = messages[0]
         try:
             text = templates.render(template, variables)
@@ -169,7 +177,8 @@ class Speaker:
     def manner(self) -> dict[str, Any]:
         """How the model is talked to, for a run's manifest."""
         names = ("max_context", "suffix", "instruction", "system", "think_start", "think_end", "thinking_switch")
-        return {name: getattr(self, name) for name in names}
+        text = {} if self.no_thinking == "switch" else {"no_thinking": self.no_thinking}
+        return {name: getattr(self, name) for name in names} | text
 
 
 def speak(
@@ -181,6 +190,7 @@ def speak(
     system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
     max_context: int | None = None,
 ) -> Speaker:
     """A speaker around a tokenizer; ``None`` takes what its chat template and vocabulary say, or our defaults."""
@@ -196,6 +206,7 @@ def speak(
         think_end=think_end or end,
         max_context=max_context,
         thinking_switch=chat.find_switch(template),
+        no_thinking=no_thinking,
     )
 
 
@@ -227,6 +238,7 @@ def load_speaker(
     system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
     trust_remote_code: bool = False,
 ) -> Speaker:
     """The speaker of ``smollm2``, a folder, a ``.gguf`` file or a hub id, without its weights.
@@ -255,6 +267,7 @@ def load_speaker(
         system=system,
         think_start=think_start,
         think_end=think_end,
+        no_thinking=no_thinking,
         max_context=context,
     )
 

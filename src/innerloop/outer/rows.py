@@ -8,14 +8,13 @@ are those of the tokenizer at hand; what another model sampled is encoded anew (
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from innerloop.boxed import boxes
 from innerloop.errors import InputError
-from innerloop.rollout.retokenise import is_sampled, own_tokens, sampled_text
+from innerloop.rollout.retokenise import covering, is_sampled, own_tokens, sampled_text
 from innerloop.schema import Mode, Question, Status, Trajectory
 
 if TYPE_CHECKING:
@@ -122,17 +121,12 @@ def _sampled(speaker: Speaker, tokens: Sequence[int], weights: Weights) -> Itera
         yield tokens, weights.trajectory
         return
     start, end = found[-1].inner_start, found[-1].inner_end
-    first, last = _covering(speaker, tokens, start), _covering(speaker, tokens, end)
+    first, last = covering(speaker, tokens, start), covering(speaker, tokens, end)
     if len(speaker.decode(tokens[:first])) > start:  # this token reaches into the box
         first -= 1
     yield tokens[:first], weights.trajectory
     yield tokens[first:last], weights.answer
     yield tokens[last:], weights.form
-
-
-def _covering(speaker: Speaker, tokens: Sequence[int], length: int) -> int:
-    """The least number of leading tokens whose text has ``length`` characters, half characters not counted."""
-    return bisect_left(range(len(tokens)), length, key=lambda count: len(speaker.decode(tokens[:count]).rstrip("�")))
 
 
 def _end(speaker: Speaker) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from innerloop.schema import Mode, Source, Trajectory
@@ -35,7 +37,7 @@ def sampled_text(speaker: Speaker, trajectory: Trajectory) -> str:
     if own is not None:
         return speaker.decode(own).removesuffix(speaker.tokenizer.eos_token or "")
     shown = trajectory.final
-    if trajectory.mode is Mode.NO_THINKING and speaker.has_thinking_switch:  # the prompt holds an empty thinking part
+    if trajectory.mode is Mode.NO_THINKING and speaker.switches_off:  # the prompt holds an empty thinking part
         return trajectory.text if shown is None else shown
     if not _has_thought(trajectory):
         return shown or trajectory.text
@@ -47,6 +49,11 @@ def sampled_text(speaker: Speaker, trajectory: Trajectory) -> str:
 def is_sampled(trajectory: Trajectory) -> bool:
     """Whether a model said all of it, its final answer included, so that nothing is to be added to it."""
     return trajectory.source is Source.SAMPLE and (bool(trajectory.token_ids) or trajectory.final is not None)
+
+
+def covering(speaker: Speaker, tokens: Sequence[int], length: int) -> int:
+    """The least number of leading tokens whose text has ``length`` characters, half characters not counted."""
+    return bisect_left(range(len(tokens)), length, key=lambda count: len(speaker.decode(tokens[:count]).rstrip("�")))
 
 
 def _has_thought(trajectory: Trajectory) -> bool:

@@ -350,19 +350,18 @@ _ANOTHER = (
 )
 
 
-def speaker_for(
-    model: str, api: str, *, trust_remote_code: bool = False, **manner: str | None
-) -> Speaker | ChatSpeaker:
+def speaker_for(model: str, api: str, *, trust_remote_code: bool = False, **manner: Any) -> Speaker | ChatSpeaker:
     """The model's own speaker where there is a tokenizer for it, else one for bare questions."""
+    said = {name: value for name, value in manner.items() if name != "no_thinking"}  # a mode that chats do not have
     if api == "chat":
-        return ChatSpeaker(**manner)
+        return ChatSpeaker(**said)
     try:
         return load_speaker(model, trust_remote_code=trust_remote_code, **manner)
     except InputError as error:
         if api != "auto":
             raise
         log.info("no tokenizer for %s here (%s): its server's chat template makes the prompts", model, error)
-        return ChatSpeaker(**manner)
+        return ChatSpeaker(**said)
 
 
 def patience(timeout: float | None, retries: int | None, requests_per_minute: float | None) -> Patience:

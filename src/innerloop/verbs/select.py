@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from innerloop.chat import DELIMITERS
 from innerloop.errors import InputError
 from innerloop.schema import Curve, Outcome, Question, Trajectory
 from innerloop.store import Run
@@ -43,6 +44,7 @@ _DECISIVE = (
     "system",
     "think_start",
     "think_end",
+    "no_thinking",
 )  # of what a curve is
 
 
@@ -191,7 +193,8 @@ def _curves(
     from innerloop.verbs.shards import Shards
 
     texts = {trajectory.id: trajectory.text for trajectory in candidates}
-    held = {curve.trajectory_id: curve for curve in _held(settings, run) if _is_of(curve, texts)}
+    ends = {end for _, end in DELIMITERS} | ({settings.think_end} if settings.think_end else set())
+    held = {curve.trajectory_id: curve for curve in _held(settings, run) if _is_of(curve, texts, ends)}
     missing = [trajectory for trajectory in candidates if trajectory.id not in held]
     if missing:
         loaded = settings.load(suffix=settings.suffix)
@@ -228,11 +231,14 @@ def _held(settings: SelectSettings, run: Run) -> Iterable[Curve]:
     yield from run.curves()
 
 
-def _is_of(curve: Curve, texts: Mapping[str, str]) -> bool:
+def _is_of(curve: Curve, texts: Mapping[str, str], ends: Collection[str]) -> bool:
     """Whether a curve runs from the start to the end of this very text, in numbers."""
-    read = "".join(piece for piece in curve.token if piece is not None)
-    whole = curve.position[0] == 0 and texts.get(curve.trajectory_id) == read
-    return whole and all(map(math.isfinite, curve.loss))
+    read = "".join(piece for piece in curve.token if piece is not None).strip()
+    text = texts.get(curve.trajectory_id)
+    if text is None or curve.position[0] != 0 or not read.startswith(text.strip()):
+        return False
+    rest = read[len(text.strip()) :].strip()  # a thinking one ends with its delimiter
+    return (not rest or rest in ends) and all(map(math.isfinite, curve.loss))
 
 
 def _gain(curve: Curve) -> float:

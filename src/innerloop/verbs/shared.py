@@ -100,6 +100,14 @@ class InputSettings:
     )
     think_start: str | None = field(default=None, metadata=about("Opens the thinking part, e.g. <think>."))
     think_end: str | None = field(default=None, metadata=about("Closes the thinking part, e.g. </think>."))
+    no_thinking: Literal["switch", "text"] = field(
+        default="switch",
+        metadata=about(
+            "How a model with a thinking switch is asked not to think: by the switch, or as all others by the paper's "
+            "text after the opening delimiter, e.g. --mode no-thinking --no-thinking text.",
+            later=True,
+        ),
+    )
     trust_remote_code: bool = field(
         default=False, metadata=about("Let Python code that comes with the model run; only for sources you trust.")
     )
@@ -160,7 +168,7 @@ class InputSettings:
 
     def manner(self) -> dict[str, Any]:
         """How to talk to the model, as `innerloop.speaker.load_speaker` takes it."""
-        own = {name: getattr(self, name) for name in ("instruction", "think_start", "think_end")}
+        own = {name: getattr(self, name) for name in ("instruction", "think_start", "think_end", "no_thinking")}
         return own | {"system": self._system()}
 
     def load(self, *, suffix: str | None = None) -> LoadedModel:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from innerloop.errors import InputError
 from innerloop.ids import apart
 from innerloop.prompts import used
-from innerloop.rollout.retokenise import own_tokens
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import ClusterSettings
@@ -151,6 +150,7 @@ def probe_item(
     speaker: Speaker, question: Question, trajectory: Trajectory, candidates: Sequence[str] = ()
 ) -> ProbeItem:
     """What the probe reads of a trajectory. `InputError` names the question whose answer has no tokens."""
+    from innerloop.inner.context import context
     from innerloop.inner.probe import ProbeItem
 
     for answer in (question.answer, *candidates):
@@ -158,13 +158,12 @@ def probe_item(
             speaker.answer_ids(answer)
         except InputError as error:
             raise InputError(f"question {question.id!r}: {error}") from error
-    # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
-    own = own_tokens(speaker, trajectory) if trajectory.source.is_control else None
+    prompt, own = context(speaker, question, trajectory)
     return ProbeItem(
         trajectory_id=trajectory.id,
         question_id=question.id,
-        prompt=tuple(speaker.prompt(question, mode=trajectory.mode)),
-        trajectory=own if own is not None else tuple(speaker.encode(trajectory.text)),
+        prompt=prompt,
+        trajectory=own,
         answer=question.answer,
         candidates=tuple(candidates),
     )
