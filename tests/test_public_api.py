@@ -78,7 +78,9 @@ FIELDS = {
     "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} {VERDICTS} samples mode temperature top_p top_k max_tokens",
     "probe": f"{MEASURED} every candidates method memory",
     "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
-    "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
+    "landscape": (
+        f"{COMMON} trajectories controls controls_of suffix plane moved points span positions sharpness products"
+    ),
     "select": f"{COMMON} trajectories support by keep skip_short suffix",
     "report": "run beside json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
