@@ -76,7 +76,7 @@ ENGINE = f"{CLUSTER} engine worker_engine batch_size concurrency gpu_memory_util
 MEASURED = f"{COMMON.replace(OUTPUT, MEASURING)} {OUTPUT} trajectories controls controls_of suffix"
 FIELDS = {
     "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} {VERDICTS} samples mode temperature top_p top_k max_tokens",
-    "probe": f"{MEASURED} every candidates method memory",
+    "probe": f"{MEASURED} every candidates method scored memory",
     "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
     "landscape": (
         f"{COMMON} trajectories controls controls_of suffix plane moved points span positions sharpness products"

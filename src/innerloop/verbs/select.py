@@ -45,6 +45,7 @@ _DECISIVE = (
     "think_start",
     "think_end",
     "no_thinking",
+    "scored",
 )  # of what a curve is
 
 
