@@ -15,13 +15,19 @@ from innerloop.questions.disjoint import normalised
 from innerloop.schema import Question
 
 _WHOLE = re.compile(r"[0-9]+")
-_OPTIONS = re.compile(r"(?:^|[\s(])\(?A[).:].{1,2000}?(?:^|[\s(])\(?B[).:]", re.DOTALL | re.MULTILINE)
+_LABEL = re.compile(r"(?<![^\s(])([AB])[).:]")  # of an option, where a word or a bracket begins
 _PROOF = re.compile(r"\b(?:prove|show) that\b|\bprove\b|\bproof\b|证明", re.IGNORECASE)
 _PICTURE = re.compile(
-    r"!\[|<img\b|\[asy\]|\\includegraphics|\b(?:figure|diagram|picture|image)\b(?: \w+)? (?:shown|below|above)"
+    r"!\[|<img\b|\[asy\]|\\includegraphics|\b(?:figure|diagram|picture|image)\b(?: \w{1,20})? (?:shown|below|above)"
     r"|\b(?:in|see) the (?:figure|diagram|picture|image)\b|如图",
     re.IGNORECASE,
 )
+
+
+def _offers(text: str) -> bool:
+    """Whether an option B follows an option A."""
+    labels = [found[1] for found in _LABEL.finditer(text)]
+    return "A" in labels and "B" in labels[labels.index("A") :]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ FILTERS: dict[str, Filter] = {
     ),
     "no-choice": Filter(
         about="it does not offer options",
-        keeps=lambda question: question.verifier != "choice" and _OPTIONS.search(question.question) is None,
+        keeps=lambda question: question.verifier != "choice" and not _offers(question.question),
     ),
     "no-proof": Filter(
         about="it does not ask for a proof", keeps=lambda question: _PROOF.search(question.question) is None

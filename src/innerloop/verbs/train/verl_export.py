@@ -95,6 +95,8 @@ def export_grpo(settings: GrpoSettings, questions: Sequence[Question], watched: 
         )
     if settings.loss not in _LOSSES:
         raise InputError(f"--loss {settings.loss}: verl has no such loss; with --export take {', '.join(_LOSSES)}")
+    if settings.question_weights:
+        raise InputError("--question-weights: verl asks each question once a pass; leave them out with --export")
     folder, speaker = _folder(settings), settings.speaker()
     _chat(speaker)
     _parquet(folder / "train.parquet", [_grpo_row(speaker, q, i, "train") for i, q in enumerate(questions)])
