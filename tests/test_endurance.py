@@ -27,6 +27,7 @@ class Speaker:
     """Prompts of bytes, without a model."""
 
     think_start, think_end, instruction = "<think>", "</think>", ""
+    tokenizer_identity = system = None
 
     def prompt(self, question: Any, *, mode: Mode = Mode.PLAIN) -> list[int]:
         return list(question.question.encode())

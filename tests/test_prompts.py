@@ -28,7 +28,7 @@ def question(**fields: Any) -> Question:
 
 
 def test_the_papers_prompt_is_the_papers() -> None:
-    assert resolve("paper", "--prompt").replace(SLOT, "Q") == (
+    assert resolve("paper", "--prompt").template.replace(SLOT, "Q") == (
         "Q\n\nPlease reason step by step, and put your final answer within \\boxed{}."
     )
 
@@ -36,7 +36,8 @@ def test_the_papers_prompt_is_the_papers() -> None:
 @pytest.mark.parametrize("name", PROMPTS)
 def test_every_template_has_one_place_for_the_question(name: str) -> None:
     assert PROMPTS[name].template.count(SLOT) == 1
-    assert named(resolve(name, "--prompt")) == name
+    found = resolve(name, "--prompt")
+    assert named(found.template, found.system) == name
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ PUBLIC = [
     "update",
 ]
 COMMON = (
-    "questions limit seed model dtype device threads prompt instruction think_start think_end trust_remote_code "
-    "out json debug"
+    "questions limit draw clean seed model dtype device threads prompt instruction system think_start think_end "
+    "no_thinking trust_remote_code out json debug"
 )
 OUTPUT = "out json debug"
 VERDICTS = "weaker_sandbox verdict_cache"
@@ -76,9 +76,11 @@ ENGINE = f"{CLUSTER} engine worker_engine batch_size concurrency gpu_memory_util
 MEASURED = f"{COMMON.replace(OUTPUT, MEASURING)} {OUTPUT} trajectories controls controls_of suffix"
 FIELDS = {
     "rollout": f"{COMMON.replace(OUTPUT, ENGINE)} {OUTPUT} {VERDICTS} samples mode temperature top_p top_k max_tokens",
-    "probe": f"{MEASURED} every candidates method memory",
+    "probe": f"{MEASURED} every candidates method scored memory",
     "update": f"{MEASURED} positions gauge scope placement alignment untrained save_adapter merge",
-    "landscape": f"{COMMON} trajectories controls controls_of suffix plane points span positions sharpness products",
+    "landscape": (
+        f"{COMMON} trajectories controls controls_of suffix plane moved points span positions sharpness products"
+    ),
     "select": f"{COMMON} trajectories support by keep skip_short suffix",
     "report": "run beside json debug",
     "demo": "out json debug model limit samples max_tokens every seed threads",
@@ -87,11 +89,11 @@ OUTER = (
     "learning_rate warmup weight_decay clip max_steps lora save_every "
     "held_out watch watch_every watch_limit watch_samples watch_trajectories watch_max_tokens dry_run"
 )
-TRAINING = f"{OUTER} schedule batch_size parts minutes report_to"
+TRAINING = f"{OUTER} question_weights schedule batch_size parts minutes report_to"
 RECIPES = {
     "init": "out json debug shape tokenizer seed",
     "sft": (
-        f"{COMMON} {TRAINING} trajectories support select keep skip_short passes "
+        f"{COMMON} {TRAINING} trajectories support select keep skip_short at_most passes per_pass "
         "trajectory_weight answer_weight form_weight max_length export"
     ),
     "dpo": (
@@ -99,7 +101,7 @@ RECIPES = {
         "max_length"
     ),
     "grpo": (
-        f"{COMMON} {TRAINING} passes group gradient_on choose reward loss scale clip_low clip_high kl temperature "
+        f"{COMMON} {TRAINING} passes group gradient_on choose reward form loss scale clip_low clip_high kl temperature "
         "top_k max_tokens export"
     ),
     "meta": (

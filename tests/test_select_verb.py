@@ -197,3 +197,18 @@ def test_a_selection_is_trained_on(select: Callable[..., Ran], cli: Cli, tmp_pat
     assert ran.status == 0, ran.err
     assert json.loads(ran.out)["rows"] == 12
     assert json.loads(ran.out)["steps"] == 3
+
+
+def test_a_curve_of_a_thinking_text_ends_with_its_delimiter() -> None:
+    from innerloop.schema import Source, Trajectory
+    from innerloop.testing.runs import curve
+    from innerloop.verbs.select import _is_of
+
+    told = Trajectory(id="q/thinking-0", question_id="q", text="one two", source=Source.SAMPLE)
+    texts = {told.id: told.text}
+    whole = curve(told, ["\n", "one", " two", "\n", "</think>"], [3.0] * 6)
+    assert _is_of(whole, texts, {"</think>"})
+    assert not _is_of(whole, texts, {"[/THINK]"})
+    assert _is_of(curve(told, ["one", " two"], [3.0] * 3), texts, {"</think>"})
+    assert not _is_of(curve(told, ["\n", "one"], [3.0] * 3), texts, {"</think>"})
+    assert not _is_of(curve(told, ["one", " two", " three"], [3.0] * 4), texts, {"</think>"})

@@ -386,7 +386,7 @@ def test_grpo_learns_from_its_own_rollouts(cli: Cli, pupil: Path, questions: Pat
     assert {"reward", "entropy", "completions/mean_length", "right", "form"} <= set(steps[0])
     assert sum(step["reward"] for step in steps[-12:]) > sum(step["reward"] for step in steps[:12])
     noted = Run.open(tmp_path / "r").manifest["stages"]["train grpo"]["notes"]["audit"]
-    assert noted == {"right": 1.0, "wrong": 0.0, "truncated": -1.0, "empty": -1.0}
+    assert noted == {"right": 1.0, "wrong": 0.0, "unfinished": -1.0, "truncated": -1.0, "empty": -1.0}
 
 
 def test_grpo_started_again_goes_on_to_the_same_losses(cli: Cli, pupil: Path, questions: Path, tmp_path: Path) -> None:

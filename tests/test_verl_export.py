@@ -139,6 +139,7 @@ def test_grpo_is_written_for_verl(exported: Path) -> None:
     [
         ("grpo", ["--reward", "right-short"], "--reward right-short: needs counts of tokens"),
         ("grpo", ["--loss", "luspo"], "--loss luspo: verl has no such loss"),
+        ("grpo", ["--question-weights", "2"], "--question-weights: verl asks each question once a pass"),
         ("grpo", ["--schedule", "linear"], "--schedule linear: verl has constant and cosine alone"),
         ("sft", ["--answer-weight", "2"], "verl's sft has one weight"),
     ],

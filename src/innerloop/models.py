@@ -14,7 +14,7 @@ from innerloop.libraries import told
 from innerloop.model_files import resolve
 from innerloop.model_folder.weights import tensors
 from innerloop.model_size import skeleton
-from innerloop.speaker import Speaker, brought, max_context, speak
+from innerloop.speaker import NoThinking, Speaker, brought, max_context, speak
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +67,10 @@ def load(  # the one place where a user says everything about a model
     threads: int | None = None,
     suffix: str | None = None,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
@@ -101,8 +103,10 @@ def load(  # the one place where a user says everything about a model
         name=name,
         suffix=suffix,
         instruction=brought(folder, "instruction") if instruction is None else instruction,
+        system=brought(folder, "system") if system is None else system,
         think_start=think_start,
         think_end=think_end,
+        no_thinking=no_thinking,
     )
 
 
@@ -140,8 +144,10 @@ def wrap(
     name: str,
     suffix: str | None = None,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
 ) -> LoadedModel:
     """A ``LoadedModel`` around a model and a tokenizer that are already in memory (trained or made by hand).
 
@@ -153,8 +159,10 @@ def wrap(
         name=name,
         suffix=suffix,
         instruction=instruction,
+        system=system,
         think_start=think_start,
         think_end=think_end,
+        no_thinking=no_thinking,
         max_context=max_context(lambda field: getattr(config, field, None)),
     )
     shared = {entry.name: getattr(speaker, entry.name) for entry in fields(speaker)}

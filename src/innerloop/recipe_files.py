@@ -43,7 +43,9 @@ class RecipeFile:
                 raise InputError(f"{place}: unknown key {key!r}{_nearest(key, names)}")
             if written.setdefault(option, key) != key:
                 raise InputError(f"{place}: {written[option]!r} and {key!r} are one option; take one of them out")
-        Dict(options, source=str(file), use_commands_as_keys=False)(app, commands, arguments)
+        for command in reversed(commands):  # without its commands, cyclopts drops options that are called like one
+            options = {command: options}
+        Dict(options, source=str(file))(app, commands, arguments)
 
 
 def _options(file: Path, commands: Sequence[str]) -> dict[str, Any]:

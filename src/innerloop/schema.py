@@ -107,7 +107,8 @@ class Question(_Record):
     ``choice``, ``number``, ``quantity``, ``literal``, ``code``, ``gym:FAMILY``, ``none``; ``None`` means math);
     ``candidates`` are rival answers for the belief over candidates; ``metadata`` is a JSON text that a verifier may
     need (reasoning-gym's entry, the unit tests of code). ``answer`` is empty where only tests judge.
-    ``prompt_template`` is the user's turn with ``{question}`` in the question's place (`innerloop.prompts`).
+    ``prompt_template`` is the user's turn with ``{question}`` in the question's place (`innerloop.prompts`), and
+    ``system_turn`` what is said before it: None leaves that to the model, an empty text says nothing.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Question(_Record):
     candidates: tuple[str, ...] = ()
     metadata: str | None = None
     prompt_template: str | None = None
+    system_turn: str | None = None
 
     SCHEMA: ClassVar[pa.Schema] = pa.schema(
         [
@@ -133,12 +135,18 @@ class Question(_Record):
             ("candidates", pa.list_(pa.string())),
             ("metadata", pa.string()),
             ("prompt_template", pa.string()),
+            ("system_turn", pa.string()),
         ]
     )
 
     @classmethod
     def _restore(cls, name: str, value: Any) -> Any:
         return tuple(value) if name == "candidates" else value
+
+
+def asked_as(question: Question, other: Question) -> Question:
+    """The question in the prompt of another one."""
+    return dataclasses.replace(question, prompt_template=other.prompt_template, system_turn=other.system_turn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +158,9 @@ class Trajectory(_Record):
     ``…/solution/shuffled``.
     ``text`` is the reasoning between the prompt and the answer, without thinking delimiters; ``final`` is what the
     model showed after its thinking, where there was a thinking part. ``token_ids`` are the tokens that the model
-    itself produced (all of them, delimiters and final part included), absent for given text. ``tokens`` counts them
-    and ``logprob`` is their total log-probability in nats under the model at temperature 1. ``seed`` is the row's own.
+    itself produced (all of them, delimiters and final part included), absent for given text; ``tokenizer`` names the
+    tokenizer that they belong to (`innerloop.tokenizer_identity`). ``tokens`` counts them and ``logprob`` is their
+    total log-probability in nats under the model at temperature 1. ``seed`` is the row's own.
 
     ``outcome`` is the verdict that counts. Of a trajectory that came with a verdict and was judged again, ``recorded``
     is the one that it came with and ``judged`` the new one: both are kept, whichever counts.
@@ -169,6 +178,7 @@ class Trajectory(_Record):
     status: Status = Status.COMPLETE
     reason: str | None = None
     token_ids: tuple[int, ...] | None = None
+    tokenizer: str | None = None
     tokens: int | None = None
     logprob: float | None = None
     seed: int | None = None
@@ -193,6 +203,7 @@ class Trajectory(_Record):
             ("status", pa.string()),
             ("reason", pa.string()),
             ("token_ids", pa.list_(pa.int32())),
+            ("tokenizer", pa.string()),
             ("tokens", pa.int32()),
             ("logprob", pa.float64()),
             ("seed", pa.int64()),

@@ -9,12 +9,14 @@ from innerloop.errors import InputError
 from innerloop.nearest import meant
 
 
-def about(text: str, *, free: bool = False, extent: bool = False) -> dict[str, Any]:
+def about(text: str, *, free: bool = False, extent: bool = False, later: bool = False) -> dict[str, Any]:
     """Metadata of a settings field: its help, and whether a run may go on with another value.
 
     ``free``: it does not affect results. ``extent``: it says how much is done and changes nothing of what is there.
+    ``later``: run folders are older than it, so it is recorded only where it is not as by default; then an older run
+    goes on, and finds the same folder.
     """
-    return {"help": text, "free": free, "extent": extent}
+    return {"help": text, "free": free, "extent": extent, "later": later}
 
 
 def at_least(name: str, value: float | None, least: int) -> None:

@@ -7,18 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop import chat, plain_json, templates
 from innerloop.errors import InputError, first_line
 from innerloop.input_files import opened
 from innerloop.libraries import told
-from innerloop.prompts import INSTRUCTION, user_turn
+from innerloop.prompts import INSTRUCTION, turns
 from innerloop.schema import Mode, Question
+from innerloop.tokenizer_identity import tokenizer_identity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NoThinking = Literal["switch", "text"]
 SUFFIX = "\n\n**Final Answer**\n\\boxed{"
 MANNER_FILE = "innerloop.json"  # in a model's folder: how it wants to be talked to, where that is not our default
 _LARGEST_MANNER = 1 << 20  # bytes; a longer file is cut off, and no JSON
@@ -31,19 +33,27 @@ class Speaker:
     """A model's tokenizer and how to talk to it; what engines that hold the weights themselves need.
 
     ``suffix`` is the text s between a trajectory and the answer; ``instruction`` follows the question in the prompt,
-    where the question has no template of its own.
+    where the question has no template of its own; ``system`` is the system turn of a question that has none.
     ``think_start`` and ``think_end`` are the thinking delimiters, ``<think>`` and ``</think>`` for a model that has
-    none of its own. ``max_context`` is the largest number of tokens the model was made for, where that is known.
+    none of its own. ``no_thinking`` says how no-thinking mode is asked for where the template has a switch: by it, or
+    by the paper's text. ``max_context`` is the largest number of tokens the model was made for, where that is known.
     """
 
     name: str
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     suffix: str = SUFFIX
     instruction: str = INSTRUCTION
+    system: str | None = None
     think_start: str
     think_end: str
     max_context: int | None = None
     thinking_switch: str | None = None  # the chat template's variable that turns thinking on and off
+    no_thinking: NoThinking = "switch"
+
+    @property
+    def switches_off(self) -> bool:
+        """Whether no-thinking mode is asked for by the chat template's switch, instead of by the paper's text."""
+        return self.has_thinking_switch and self.no_thinking == "switch"
 
     @property
     def has_thinking_switch(self) -> bool:
@@ -53,15 +63,16 @@ class Speaker:
     def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
         """Token ids of everything before the trajectory.
 
-        One user turn of the chat template (question, blank line, instruction) and the opening of the model's turn.
-        For a model without chat template: question, blank line, instruction and a line break. A ``Question`` is put in
-        its own template, or that of its kind, where it has one (`innerloop.prompts`).
+        The system turn, where there is one, a user turn of the chat template (question, blank line, instruction) and
+        the opening of the model's turn. For a model without chat template: the texts of these turns with a blank line
+        between them, and a line break. A ``Question`` is put in its own template, or that of its kind, where it has one
+        (`innerloop.prompts`).
 
         - ``PLAIN``: as the template makes it, with its thinking switch (if any) left alone.
         - ``THINKING``: switch on where there is one; then the opening delimiter and a line break, unless the template
           has already written it.
-        - ``NO_THINKING``: switch off where there is one; otherwise the opening delimiter followed by the paper's
-          "Therefore, after all this, I believe the answer is".
+        - ``NO_THINKING``: switch off where there is one; otherwise, or with ``no_thinking`` text, the opening
+          delimiter followed by the paper's "Therefore, after all this, I believe the answer is".
         """
         text = self.prompt_text(question, mode=mode)
         if self.tokenizer.chat_template is not None:  # the template writes its own special tokens
@@ -77,7 +88,7 @@ class Speaker:
         opened = trimmed.endswith(self.think_start)
         if mode is Mode.THINKING and not opened:
             return f"{text}{self.think_start}\n"
-        if mode is Mode.NO_THINKING and not self.has_thinking_switch:
+        if mode is Mode.NO_THINKING and not self.switches_off:
             return (trimmed if opened else text + self.think_start) + chat.NO_THINKING_TEXT
         return text
 
@@ -86,26 +97,33 @@ class Speaker:
         return self.prompt_text("", mode=mode).rstrip().endswith(self.think_start)
 
     def _template_text(self, question: str | Question, mode: Mode) -> str:
-        content = user_turn(question, self.instruction)
+        messages = turns(question, self.instruction, self.system)
         template = template_of(self.tokenizer, self.name)
         if template is None:
-            return f"{content}\n"
+            return "\n\n".join(message["content"] for message in messages) + "\n"
         # As transformers' apply_chat_template has it, whose rendering nothing ends.
         variables = {
             **self.tokenizer.special_tokens_map,
-            "messages": [{"role": "user", "content": content}],
+            "messages": messages,
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,
         }
         if self.thinking_switch is not None and mode is not Mode.PLAIN:
-            variables[self.thinking_switch] = mode is Mode.THINKING
+            variables[self.thinking_switch] = mode is Mode.THINKING or not self.switches_off
+        first = messages[0]
         try:
-            return templates.render(template, variables)
+            text = templates.render(template, variables)
         except templates.TemplateFailedError as error:
+            what, remedy = ("one user turn", "give another chat_template")
+            if first["role"] == "system":
+                what, remedy = ("a system and a user turn", "leave the system turn out, or say it in the user's")
+            raise InputError(f"the chat template of {self.name} fails on {what} ({error}); {remedy}") from error
+        if first["role"] == "system" and first["content"].strip() not in text:
             raise InputError(
-                f"the chat template of {self.name} fails on one user turn ({error}); give another chat_template"
-            ) from error
+                f"the chat template of {self.name} drops the system turn; leave it out, or say it in the user's"
+            )
+        return text
 
     @cached_property
     def _adds_space(self) -> bool:
@@ -131,6 +149,11 @@ class Speaker:
         options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
         return str(self.tokenizer.decode([*head, *ids], **options)).removeprefix("a" if head else "")
 
+    @cached_property
+    def tokenizer_identity(self) -> str:
+        """What tells the tokenizer from all others; token ids are stored with it."""
+        return tokenizer_identity(self.tokenizer, self.encode, self.decode)
+
     @property
     def suffix_ids(self) -> list[int]:
         """Token ids of the suffix s, tokenised apart."""
@@ -153,8 +176,9 @@ class Speaker:
 
     def manner(self) -> dict[str, Any]:
         """How the model is talked to, for a run's manifest."""
-        names = ("max_context", "suffix", "instruction", "think_start", "think_end", "thinking_switch")
-        return {name: getattr(self, name) for name in names}
+        names = ("max_context", "suffix", "instruction", "system", "think_start", "think_end", "thinking_switch")
+        text = {} if self.no_thinking == "switch" else {"no_thinking": self.no_thinking}
+        return {name: getattr(self, name) for name in names} | text
 
 
 def speak(
@@ -163,8 +187,10 @@ def speak(
     name: str,
     suffix: str | None = None,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
     max_context: int | None = None,
 ) -> Speaker:
     """A speaker around a tokenizer; ``None`` takes what its chat template and vocabulary say, or our defaults."""
@@ -175,10 +201,12 @@ def speak(
         tokenizer=tokenizer,
         suffix=SUFFIX if suffix is None else suffix,
         instruction=INSTRUCTION if instruction is None else instruction,
+        system=system or None,
         think_start=think_start or start,
         think_end=think_end or end,
         max_context=max_context,
         thinking_switch=chat.find_switch(template),
+        no_thinking=no_thinking,
     )
 
 
@@ -207,8 +235,10 @@ def load_speaker(
     name: str,
     *,
     instruction: str | None = None,
+    system: str | None = None,
     think_start: str | None = None,
     think_end: str | None = None,
+    no_thinking: NoThinking = "switch",
     trust_remote_code: bool = False,
 ) -> Speaker:
     """The speaker of ``smollm2``, a folder, a ``.gguf`` file or a hub id, without its weights.
@@ -229,12 +259,15 @@ def load_speaker(
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         context = _max_context(place)
         instruction = brought(place, "instruction") if instruction is None else instruction
+        system = brought(place, "system") if system is None else system
     return speak(
         tokenizer,
         name=name,
         instruction=instruction,
+        system=system,
         think_start=think_start,
         think_end=think_end,
+        no_thinking=no_thinking,
         max_context=context,
     )
 

@@ -121,6 +121,34 @@ def test_rotary_embeddings_that_change_with_the_length_are_run_afresh(make_item,
     assert "rotary embedding changes at 48 tokens" in caplog.text
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "mamba"])
+@pytest.mark.parametrize("method", ["shared", "cached"])
+def test_without_a_suffix_the_losses_are_those_of_the_definition(architecture, method, make_item, caplog):
+    """The first answer token is then predicted by the trajectory's last one, which no branch holds."""
+    loaded = replace(tiny(architecture), suffix="")
+    items = [make_item(0, length=9), make_item(1, length=4, answer="Final Answer 7")]
+    with caplog.at_level(logging.WARNING, logger="innerloop"):
+        found = losses(loaded, items, method=method)
+    assert "without a suffix" in caplog.text
+    assert apart(found, losses(loaded, items, method="plain")) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_the_whole_answer_sequence_may_be_scored(architecture, make_item):
+    """RaML alg. 3 as its text has it: the suffix, the answer and the closing brace are a, each token counts."""
+    loaded = tiny(architecture)
+    item = replace(make_item(0, length=6), whole=True)
+    [curve] = probe(loaded, [item])
+    said = [*loaded.suffix_ids, *loaded.answer_ids("42"), *loaded.encode("}")]
+    assert curve.answer_tokens == len(said)
+    for position, loss in zip(curve.position, curve.loss, strict=True):
+        context = [*item.prompt, *item.trajectory[:position]]
+        with torch.no_grad():
+            logits = loaded.model(torch.tensor([[*context, *said]])).logits[0, len(context) - 1 : -1]
+        expected = -torch.log_softmax(logits, dim=-1)[torch.arange(len(said)), said].mean()
+        assert loss == pytest.approx(expected.item(), abs=1e-4)
+
+
 def test_the_plain_method_is_the_definition(make_item):
     """One position, written out: −(1/|a|) Σ log p(aʲ | q, t≤ᵢ, s, a<ʲ)."""
     loaded = tiny("llama")

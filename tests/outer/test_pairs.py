@@ -123,7 +123,7 @@ def test_a_wrong_one_is_written_as_far_as_it_came(speaker: Speaker, changes: dic
 
 def test_a_wrong_sample_keeps_its_own_tokens(speaker: Speaker) -> None:
     tokens = (*speaker.encode(r"well, \boxed{41}. Done"), speaker.tokenizer.eos_token_id)
-    wrong = replace(trajectory(1, Outcome.WRONG), source=Source.SAMPLE, token_ids=tokens)
+    wrong = replace(trajectory(1, Outcome.WRONG), source=Source.SAMPLE, model=speaker.name, token_ids=tokens)
     assert pair_row(speaker, QUESTION, Pair(trajectory(0, Outcome.RIGHT), wrong)).wrong == tokens
 
 

@@ -57,7 +57,9 @@ def test_the_box_of_a_sample_is_its_answer(before: str, answer: str, after: str)
     speaker = speak(byte_tokenizer(), name="bytes")
     text = f"{before}\\boxed{{{answer}}}{after}"
     tokens = (*speaker.encode(text), speaker.tokenizer.eos_token_id)
-    sampled = Trajectory(id="q/sample-0", question_id="q", text=before, source=Source.SAMPLE, token_ids=tokens)
+    sampled = Trajectory(
+        id="q/sample-0", question_id="q", text=before, source=Source.SAMPLE, model="bytes", token_ids=tokens
+    )
     row = make_row(speaker, QUESTION, sampled, Weights(trajectory=1, answer=2, form=3))
     assert text_of(speaker, row, 1) == f"{before}\\boxed{{"
     assert text_of(speaker, row, 2) == answer
@@ -66,7 +68,9 @@ def test_the_box_of_a_sample_is_its_answer(before: str, answer: str, after: str)
 
 def test_a_sample_without_a_box_is_all_trajectory(speaker: Speaker) -> None:
     tokens = tuple(speaker.encode("I do not know."))
-    sampled = Trajectory(id="q/sample-0", question_id="q", text="", source=Source.SAMPLE, token_ids=tokens)
+    sampled = Trajectory(
+        id="q/sample-0", question_id="q", text="", source=Source.SAMPLE, model="bytes", token_ids=tokens
+    )
     assert (
         text_of(speaker, make_row(speaker, QUESTION, sampled, Weights(trajectory=1, answer=2)), 1) == "I do not know."
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from innerloop.errors import InputError
-from innerloop.outer.audit import audit, cases
+from innerloop.outer.audit import Case, audit, cases
 from innerloop.outer.rewards import REWARDS, Rollout
 from innerloop.outer.subset import CHOICES, chosen_rows, generator_for
 
@@ -69,13 +69,18 @@ def test_a_right_rollout_is_worth_more_than_a_wrong_one_however_long(short: floa
 
 
 def test_the_audit_passes_a_reward_that_tells_them_apart_and_no_other() -> None:
-    made = cases("q", "42", "41", "Six times seven is forty-two.", "\n\\boxed{")
-    assert [case.text[-11:] for case in made[:2]] == ["\\boxed{42}", "\\boxed{41}"] or made[0].text.endswith("{42}")
-    assert not made[2].complete
-    assert audit(made, lambda found: [1.0 if "{42}" in case.text else 0.0 for case in found])["right"] == 1
+    made = cases("q", "So \\boxed{42}", "So \\boxed{41}", "Six times seven is forty-two.", "<think>\\boxed{42}")
+    assert [case.complete for case in made] == [True, True, True, False, True]
+
+    def right(case: Case) -> bool:
+        return case.text.startswith("So") and "{42}" in case.text
+
+    assert audit(made, lambda found: [float(right(case)) for case in found])["right"] == 1
     with pytest.raises(InputError, match="for question q a wrong answer earns 1, the right one 1"):
         audit(made, lambda found: [1.0 for _ in found])
+    with pytest.raises(InputError, match="an unfinished answer earns 1"):
+        audit(made, lambda found: [float("{42}" in case.text) for case in found])
     with pytest.raises(InputError, match="a truncated answer earns 2"):
-        audit(made, lambda found: [2.0 if not case.complete else float("{42}" in case.text) for case in found])
+        audit(made, lambda found: [2.0 if not case.complete else float(right(case)) for case in found])
     with pytest.raises(InputError, match="could not be judged"):
         audit(made, lambda found: [None for _ in found])

@@ -186,6 +186,19 @@ def test_positions_between_measurements_are_kept(make_run: MakeRun) -> None:
     assert block["rest"] == " five"
 
 
+def test_what_follows_the_last_measured_position_of_a_thinking_text(make_run: MakeRun) -> None:
+    """The line break after the opening delimiter is measured, and is no part of the text."""
+    trajectory = Trajectory(
+        id="q/thinking-0", question_id="q", text="one two five", source=Source.SAMPLE, mode=Mode.THINKING
+    )
+    measured = curve(trajectory, ["\n", "one", " two"], [3.0, 3.0, 2.0, 1.0])
+    asked = Question(id="q", question="?", answer="9")
+    blocks = collect(make_run([asked], [trajectory], [measured])).blocks
+    assert text_of(blocks, 0)["rest"] == " five"
+    whole = curve(trajectory, ["\n", "one", " two", " five", "\n", "</think>"], [3.0] * 7)
+    assert text_of(collect(make_run([asked], [trajectory], [whole])).blocks, 0)["rest"] == ""
+
+
 def test_beliefs_are_probabilities_of_whole_answers(make_run: MakeRun) -> None:
     question = Question(id="q", question="?", answer="1")
     told = Trajectory(id="q/s", question_id="q", text="x", source=Source.SOLUTION)

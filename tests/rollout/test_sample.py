@@ -29,6 +29,7 @@ class Speaker:
     instruction = ""
     think_start = "<think>"
     think_end = "</think>"
+    tokenizer_identity = system = None
 
     def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
         ends = {Mode.PLAIN: "", Mode.THINKING: "<think>\n", Mode.NO_THINKING: "<think>\n</think>\n"}

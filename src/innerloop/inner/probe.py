@@ -53,7 +53,10 @@ _KEYS_AND_VALUES = frozenset({"full_attention", "sliding_attention", "attention"
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeItem:
-    """One trajectory to probe: token ids of prompt and trajectory, and the answers as text."""
+    """One trajectory to probe: token ids of prompt and trajectory, and the answers as text.
+
+    ``whole`` scores suffix, answer and closing brace together instead of the answer's tokens alone.
+    """
 
     trajectory_id: str
     question_id: str
@@ -61,6 +64,7 @@ class ProbeItem:
     trajectory: tuple[int, ...]
     answer: str
     candidates: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def probe(
@@ -105,12 +109,17 @@ def task_of(loaded: LoadedModel, item: ProbeItem, every: Every) -> Task:
     """An item's tokens, checked against what the model can hold."""
     if not item.prompt:
         raise InputError(f"{item.trajectory_id}: the prompt has no tokens; a question is needed before the trajectory")
+    suffix = tuple(loaded.suffix_ids)
+    answers = tuple(tuple(loaded.answer_ids(answer)) for answer in _answers(item))
+    if item.whole:
+        close = tuple(loaded.encode("}")) if loaded.suffix.endswith("{") else ()
+        suffix, answers = (), tuple((*suffix, *answer, *close) for answer in answers)
     task = Task(
         prompt=item.prompt,
         trajectory=item.trajectory,
         positions=positions(every, item.trajectory, loaded.decode),
-        suffix=tuple(loaded.suffix_ids),
-        answers=tuple(tuple(loaded.answer_ids(answer)) for answer in _answers(item)),
+        suffix=suffix,
+        answers=answers,
     )
     limit = loaded.max_context
     if limit is not None and task.longest > limit:
@@ -179,6 +188,8 @@ def _curve(
 
 def _why_not(loaded: LoadedModel, method: _Fast, tasks: Sequence[Task]) -> str | None:
     """Why a fast method would not give the plain method's numbers, or None."""
+    if not all(task.suffix for task in tasks):  # the fast ways take logits from the branch alone
+        return "without a suffix an answer's first token is predicted by the trajectory's last one"
     if reason := _rope_changes(loaded, tasks):
         return reason
     if method == "shared":

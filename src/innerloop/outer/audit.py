@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from innerloop.errors import InputError
 
-KINDS = ("right", "wrong", "truncated", "empty")
+KINDS = ("right", "wrong", "unfinished", "truncated", "empty")
+_ARTICLES = {kind: f"{'an' if kind[0] in 'ue' else 'a'} {kind}" for kind in KINDS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,12 @@ class Case:
     complete: bool
 
 
-def cases(question_id: str, answer: str, wrong: str, reasoning: str, suffix: str) -> list[Case]:
-    """The four rollouts of one question: reasoning with its answer, with a wrong one, cut before it, and nothing."""
-    close = "}" if suffix.endswith("{") else ""
+def cases(question_id: str, right: str, wrong: str, reasoning: str, unfinished: str) -> list[Case]:
+    """The rollouts of one question; ``unfinished`` has the answer inside a thinking part that never ends."""
     texts = {
-        "right": f"{reasoning}{suffix}{answer}{close}",
-        "wrong": f"{reasoning}{suffix}{wrong}{close}",
+        "right": right,
+        "wrong": wrong,
+        "unfinished": unfinished,
         "truncated": reasoning[: max(1, len(reasoning) // 2)],
         "empty": "",
     }
@@ -54,8 +55,8 @@ def audit(found: Sequence[Case], reward: Callable[[Sequence[Case]], Sequence[flo
         by_kind[case.kind].append(value)
         if case.kind != "right" and not value < best[case.question_id]:  # type: ignore[operator]  # not None by now
             raise InputError(
-                f"reward audit: for question {case.question_id} a {case.kind} answer earns {value:g}, the right one "
-                f"{best[case.question_id]:g}; the reward could not teach it: check the verifier, the reference answer "
-                "and the answer's format"
+                f"reward audit: for question {case.question_id} {_ARTICLES[case.kind]} answer earns {value:g}, the "
+                f"right one {best[case.question_id]:g}; the reward could not teach it: check the verifier, the "
+                "reference answer and the answer's format"
             )
     return {kind: math.fsum(values) / len(values) for kind, values in by_kind.items() if values}

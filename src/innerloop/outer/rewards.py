@@ -11,7 +11,7 @@ class Rollout:
     """What a reward may look at.
 
     ``right``: whether the final answer is right, None where nobody can tell. ``form``: whether the rollout ended by
-    itself with its answer in one closed box after the reasoning. ``share``: its tokens as a share of the limit, 0…1.
+    itself in the form that was asked for (`innerloop.outer.forms`). ``share``: its tokens as a share of the limit, 0…1.
     """
 
     right: bool | None

@@ -2,19 +2,20 @@
 
 A row is made as the probe feeds a trajectory: prompt and trajectory as they are, suffix and answer tokenised apart, so
 that the loss on the answer is the answer loss L̂ₙ. Behind the answer stand the closing brace and the end token. A
-thinking trajectory is closed by its delimiter first. What a model sampled keeps the tokens that the model sampled.
+thinking trajectory is closed by its delimiter first. What a model sampled keeps the tokens that it sampled where they
+are those of the tokenizer at hand; what another model sampled is encoded anew (`innerloop.rollout.retokenise`).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from innerloop.boxed import boxes
 from innerloop.errors import InputError
-from innerloop.schema import Mode, Question, Source, Status, Trajectory
+from innerloop.rollout.retokenise import covering, is_sampled, own_tokens, sampled_text
+from innerloop.schema import Mode, Question, Status, Trajectory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +79,8 @@ def _row(
 ) -> Row:
     mode = trajectory.mode if trajectory is not None else Mode.PLAIN
     parts: list[tuple[Sequence[int], float]] = [(speaker.prompt(question, mode=mode), 0.0)]
-    if trajectory is not None and trajectory.source is Source.SAMPLE and trajectory.token_ids:
-        parts += _sampled(speaker, trajectory.token_ids, weights)
+    if trajectory is not None and is_sampled(trajectory):
+        parts += _sampled(speaker, _tokens(speaker, trajectory), weights)
     else:
         if trajectory is not None:
             parts.append((speaker.encode(trajectory.text), weights.trajectory))
@@ -104,24 +105,28 @@ def _ended(speaker: Speaker, mode: Mode, weights: Weights, answer: str | None) -
     yield _end(speaker), weights.form
 
 
+def _tokens(speaker: Speaker, trajectory: Trajectory) -> tuple[int, ...]:
+    """What was sampled, in the speaker's tokens, with the end of the turn where it came to one."""
+    own = own_tokens(speaker, trajectory)
+    if own is not None:
+        return own
+    end = _end(speaker) if trajectory.status is Status.COMPLETE else ()
+    return (*speaker.encode(sampled_text(speaker, trajectory)), *end)
+
+
 def _sampled(speaker: Speaker, tokens: Sequence[int], weights: Weights) -> Iterator[tuple[Sequence[int], float]]:
-    """The tokens that a model sampled: those within its last answer box are the answer, those behind it form."""
+    """What a model sampled: tokens within its last answer box are the answer, those after it form."""
     found = boxes(speaker.decode(tokens))
     if not found:
         yield tokens, weights.trajectory
         return
     start, end = found[-1].inner_start, found[-1].inner_end
-    first, last = _covering(speaker, tokens, start), _covering(speaker, tokens, end)
+    first, last = covering(speaker, tokens, start), covering(speaker, tokens, end)
     if len(speaker.decode(tokens[:first])) > start:  # this token reaches into the box
         first -= 1
     yield tokens[:first], weights.trajectory
     yield tokens[first:last], weights.answer
     yield tokens[last:], weights.form
-
-
-def _covering(speaker: Speaker, tokens: Sequence[int], length: int) -> int:
-    """The least number of leading tokens whose text has ``length`` characters, half characters not counted."""
-    return bisect_left(range(len(tokens)), length, key=lambda count: len(speaker.decode(tokens[:count]).rstrip("�")))
 
 
 def _end(speaker: Speaker) -> tuple[int, ...]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from innerloop.questions.sources import load
+from innerloop.questions.sources import load, load_all
 
-__all__ = ["load"]
+__all__ = ["load", "load_all"]

@@ -1,9 +1,9 @@
 """Questions from a file: one JSON object per line, a JSON list, CSV or Parquet.
 
-Columns: ``id, question, answer`` and optionally ``solution, domain, level, verifier, candidates, prompt_template``;
-others are kept as JSON in ``metadata``. ``prompt_template`` is a name of `innerloop.prompts` or a text with
-``{question}`` in it; with ``verifier`` code and ``tests`` the answer may be missing. Text is UTF-8, with or without a
-byte order mark, with any line ends. A row without an id is called after the file and its number from 0:
+Columns: ``id, question, answer`` and optionally ``solution, domain, level, verifier, candidates, prompt_template,
+system_turn``; others are kept as JSON in ``metadata``. ``prompt_template`` is a name of `innerloop.prompts` or a text
+with ``{question}`` in it; with ``verifier`` code and ``tests`` the answer may be missing. Text is UTF-8, with or
+without a byte order mark, with any line ends. A row without an id is called after the file and its number from 0:
 ``gsm8k_test-0``.
 
 Files come from anywhere, so nothing in them decides how much is read at once (`innerloop.input_files`,

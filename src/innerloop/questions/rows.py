@@ -17,6 +17,7 @@ from innerloop.schema import Question
 FIELDS = (
     *("id", "question", "answer", "solution", "domain", "level", "verifier", "candidates", "metadata"),
     "prompt_template",  # a name of `innerloop.prompts`, or a template
+    "system_turn",
 )
 _TESTS = ("tests", "public_test_cases", "private_test_cases")  # where they judge code, an answer may be missing
 
@@ -71,6 +72,8 @@ def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
     assert question is not None
     assert answer is not None
     template = _optional(row, "prompt_template", where)
+    prompt = None if template is None else resolve(template, f"{where}: prompt_template")
+    system = _optional(row, "system_turn", where)
     return Question(
         id=_optional(row, "id", where) or default_id,
         question=question,
@@ -81,7 +84,8 @@ def build(row: Mapping[str, Any], where: str, default_id: str) -> Question:
         verifier=verifier,
         candidates=_candidates(row.get("candidates"), where),
         metadata=_metadata(row, where),
-        prompt_template=None if template is None else resolve(template, f"{where}: prompt_template"),
+        prompt_template=None if prompt is None else prompt.template,
+        system_turn=prompt.system if prompt is not None and system is None else system,
     )
 
 

@@ -76,7 +76,9 @@ def reader_entry(entry: Entry, probed_model: str | None) -> dict[str, Any]:
         return block
     measured = "".join(token or "" for token in curve.token)
     # Characters that the tokenizer cannot give back leave the texts apart; then the measured text alone is shown.
-    block["rest"] = trajectory.text[len(measured) :] if trajectory.text.startswith(measured) else ""
+    # A line break after the opening delimiter is measured, and is no part of the text.
+    begun = measured if trajectory.text.startswith(measured) else measured.lstrip()
+    block["rest"] = trajectory.text[len(begun) :] if trajectory.text.startswith(begun) else ""
     block["curve"] = {
         "written": place[1] if (place := written(entry.question.answer, curve)) else None,
         "tokens": [token or "" for token in curve.token],

@@ -28,6 +28,11 @@ class Speaker(Protocol):
         ...
 
     @property
+    def system(self) -> str | None:
+        """The system turn of a question that has none."""
+        ...
+
+    @property
     def think_start(self) -> str:
         """The opening thinking delimiter."""
         ...
@@ -35,6 +40,11 @@ class Speaker(Protocol):
     @property
     def think_end(self) -> str:
         """The closing one."""
+        ...
+
+    @property
+    def tokenizer_identity(self) -> str | None:
+        """What tells its tokenizer from others; None where it has none."""
         ...
 
     def prompt(self, question: str | Question, *, mode: Mode = ...) -> list[int]:
@@ -157,6 +167,7 @@ def to_trajectory(completion: Completion, planned: Planned, model: Speaker, engi
         status=completion.status,
         reason=completion.reason,
         token_ids=completion.token_ids or None,
+        tokenizer=model.tokenizer_identity if completion.token_ids else None,
         tokens=_count(completion),
         logprob=completion.logprob,
         seed=planned.request.seed,

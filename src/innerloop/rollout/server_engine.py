@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 
 from innerloop import chat
 from innerloop.errors import InputError
-from innerloop.prompts import INSTRUCTION, user_turn
+from innerloop.prompts import INSTRUCTION, turns
 from innerloop.rollout.engine import Completion, Request, Sampling
 from innerloop.rollout.server_address import base_address
 from innerloop.rollout.server_client import Patience, ServerClient, connected
@@ -40,31 +40,48 @@ _TOLD = 5  # unknown finish reasons that are told of, once each
 _PROBE = "Is 12345 + 0x7fff = 3.14159?  Naïve tokenizers: \t\\boxed{46}\n\n\n    東京, Москва, naïveté…   don't agree"
 _EXTRAS: tuple[Literal["fields", "generation_config", "none"], ...] = ("fields", "generation_config", "none")
 
+_BETWEEN = b"\xff"  # a byte that no UTF-8 has
+
 T = TypeVar("T")
 
 
 class ChatSpeaker:
     """Talks in text: a token is a byte of UTF-8. For servers that make the prompt themselves."""
 
+    tokenizer_identity: str | None = None  # the server's tokenizer is not known here
+
     def __init__(
-        self, instruction: str | None = None, think_start: str | None = None, think_end: str | None = None
+        self,
+        instruction: str | None = None,
+        think_start: str | None = None,
+        think_end: str | None = None,
+        system: str | None = None,
     ) -> None:
         self.instruction = INSTRUCTION if instruction is None else instruction
+        self.system = system or None
         self.think_start = think_start or chat.DELIMITERS[0][0]
         self.think_end = think_end or chat.DELIMITERS[0][1]
 
     def prompt(self, question: str | Question, *, mode: Mode = Mode.PLAIN) -> list[int]:
-        """The bytes of the one user turn."""
+        """The bytes of the user's turn, with those of the system turn before them, where there is one."""
         if mode is not Mode.PLAIN:
             raise InputError(
                 f"--mode {mode.value}: a chat server writes the prompt itself; name a model whose tokenizer is at hand "
                 "with --model, or use --mode plain"
             )
-        return list(user_turn(question, self.instruction).encode())
+        said = turns(question, self.instruction, self.system)
+        return list(_BETWEEN.join(turn["content"].encode() for turn in said))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of such bytes."""
-        return bytes(ids).decode()
+        return bytes(ids).replace(_BETWEEN, b"\n\n").decode()
+
+    def turns(self, ids: Sequence[int]) -> list[dict[str, str]]:
+        """The turns that a prompt holds."""
+        texts = [part.decode() for part in bytes(ids).split(_BETWEEN)]
+        return [
+            {"role": role, "content": text} for role, text in zip(("system", "user")[-len(texts) :], texts, strict=True)
+        ]
 
     def split_thinking(self, text: str, *, opened: bool = False) -> tuple[str | None, str]:
         """See ``chat.split_thinking``."""
@@ -72,7 +89,7 @@ class ChatSpeaker:
 
     def manner(self) -> dict[str, Any]:
         """How the model is talked to, for a run's manifest."""
-        return {name: getattr(self, name) for name in ("instruction", "think_start", "think_end")}
+        return {name: getattr(self, name) for name in ("instruction", "system", "think_start", "think_end")}
 
 
 class ServerEngine:
@@ -150,7 +167,7 @@ class ServerEngine:
                 ) from fault
         if self._dialect.api == "chat" and isinstance(self.speaker, Speaker):
             own = self.speaker
-            self.speaker = ChatSpeaker(own.instruction, own.think_start, own.think_end)
+            self.speaker = ChatSpeaker(own.instruction, own.think_start, own.think_end, own.system)
         if self._dialect.extras == "none" and sampling.top_k:
             raise InputError(f"--top-k {sampling.top_k}: the server at {self._base} does not take it; give --top-k 0")
         log.info("%s at %s: prompts go as %s", self.name, self._base, _SPOKEN[self._dialect.api])
@@ -294,8 +311,9 @@ class ServerEngine:
                 "nothing can follow; use a shorter question or a model with a longer context",
             )
         limit = min(sampling.max_tokens, room)
-        text = self.speaker.decode(request.prompt)
-        body = self._dialect.body(self.name, request, text, sampling, limit)
+        speaker = self.speaker
+        said = speaker.turns(request.prompt) if isinstance(speaker, ChatSpeaker) else speaker.decode(request.prompt)
+        body = self._dialect.body(self.name, request, said, sampling, limit)
         try:
             answer = await client.ask(self._dialect.path, body, tokens=limit, prompt=len(request.prompt))
         except (RequestRefused, ServerFault) as error:
@@ -332,19 +350,18 @@ _ANOTHER = (
 )
 
 
-def speaker_for(
-    model: str, api: str, *, trust_remote_code: bool = False, **manner: str | None
-) -> Speaker | ChatSpeaker:
+def speaker_for(model: str, api: str, *, trust_remote_code: bool = False, **manner: Any) -> Speaker | ChatSpeaker:
     """The model's own speaker where there is a tokenizer for it, else one for bare questions."""
+    said = {name: value for name, value in manner.items() if name != "no_thinking"}  # a mode that chats do not have
     if api == "chat":
-        return ChatSpeaker(**manner)
+        return ChatSpeaker(**said)
     try:
         return load_speaker(model, trust_remote_code=trust_remote_code, **manner)
     except InputError as error:
         if api != "auto":
             raise
         log.info("no tokenizer for %s here (%s): its server's chat template makes the prompts", model, error)
-        return ChatSpeaker(**manner)
+        return ChatSpeaker(**said)
 
 
 def patience(timeout: float | None, retries: int | None, requests_per_minute: float | None) -> Patience:

@@ -80,8 +80,10 @@ class Dialect:
         """Below the server's base address."""
         return "/chat/completions" if self.api == "chat" else "/completions"
 
-    def body(self, model: str, request: Request, text: str, sampling: Sampling, limit: int) -> dict[str, Any]:
-        """The JSON of one request; ``text`` is what its token ids say."""
+    def body(
+        self, model: str, request: Request, said: str | list[dict[str, str]], sampling: Sampling, limit: int
+    ) -> dict[str, Any]:
+        """The JSON of one request; ``said`` is what its token ids say, as a text or as the turns of a chat."""
         body: dict[str, Any] = {
             "model": model,
             self.limit: limit,
@@ -91,9 +93,10 @@ class Dialect:
             "stream": True,
         }
         if self.api == "chat":
-            body["messages"] = [{"role": "user", "content": text}]
+            body["messages"] = [{"role": "user", "content": said}] if isinstance(said, str) else said
         else:
-            body["prompt"] = list(request.prompt) if self.api == "tokens" else text.removeprefix(self.strip)
+            assert isinstance(said, str), "turns are for chats"
+            body["prompt"] = list(request.prompt) if self.api == "tokens" else said.removeprefix(self.strip)
         return body | self._extras(sampling, limit)
 
     def _extras(self, sampling: Sampling, limit: int) -> dict[str, Any]:

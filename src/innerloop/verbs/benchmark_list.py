@@ -31,12 +31,13 @@ class BenchmarkRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRow:
-    """A prompt that ``--prompt`` takes. ``source`` says whose words it has, None for ours."""
+    """A prompt that ``--prompt`` takes, with its system turn. ``source`` says whose words it has, None for ours."""
 
     name: str
     about: str
     template: str
     source: str | None
+    system: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,9 @@ def benchmark_list(trained_on: Sequence[str] = ()) -> BenchmarkList:
     return BenchmarkList(
         benchmarks=tuple(rows),
         prompts=tuple(
-            PromptRow(name=name, about=prompt.about, template=prompt.template, source=prompt.source)
+            PromptRow(
+                name=name, about=prompt.about, template=prompt.template, source=prompt.source, system=prompt.system
+            )
             for name, prompt in PROMPTS.items()
         ),
         gym=GymRow(

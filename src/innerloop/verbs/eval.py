@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from innerloop.errors import InputError
 from innerloop.ids import prefixes
-from innerloop.schema import Score, Trajectory
+from innerloop.schema import Question, Score, Trajectory
 from innerloop.spreadsheet import write_csv
 from innerloop.store import Run, write_file
 from innerloop.verbs.benchmark_list import BenchmarkList, benchmark_list
@@ -177,12 +177,12 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
         from innerloop.questions import load
 
         for source in settings.questions:
-            known.add(load(source, seed=settings.seed), short_name(source))
+            known.add(load(source, seed=settings.seed, clean=settings.clean), short_name(source))
     overlap = None
     if settings.contamination is not None:
         overlap = contamination(
             settings.contamination,
-            list(known.questions.values())[: settings.limit],
+            _looked_for(settings, known),
             known.benchmarks,
             out,
             ngram=settings.ngram,
@@ -197,8 +197,11 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
             raise InputError(f"--k {max(settings.k)}: there will be {settings.samples} samples per question; raise --n")
         sampled = _sampled(settings, out, command)
         sources = tuple(str(result.run) for result in sampled)
-    drawn = settings.samples if sampled else None
-    found = {source: read(source, known, limit=settings.limit, samples=drawn, out=out) for source in sources}
+    of_each = settings.samples if sampled else None
+    draw = settings.seed if settings.draw else None
+    found = {
+        source: read(source, known, limit=settings.limit, draw=draw, samples=of_each, out=out) for source in sources
+    }
     if settings.verdicts != "keep" and not known.questions:
         raise InputError(f"--verdicts {settings.verdicts} needs --questions: verdicts are made against their answers")
     series = _series(settings, found)
@@ -230,6 +233,17 @@ def eval(settings: EvalSettings, *, command: Sequence[str] | None = None) -> Eva
         cached_verdicts=cached,
         contamination=overlap.result if overlap else None,
     )
+
+
+def _looked_for(settings: EvalSettings, known: Known) -> list[Question]:
+    """The questions to look for in training data."""
+    from innerloop.questions.choosing import drawn
+
+    questions = list(known.questions.values())
+    if not settings.draw:
+        return questions[: settings.limit]
+    names = drawn(list(known.questions), settings.limit, settings.seed)
+    return [question for question in questions if question.id in names]
 
 
 def _sampled(settings: EvalSettings, out: Path, command: Sequence[str] | None) -> list[RolloutResult]:

@@ -137,7 +137,7 @@ def landscape(settings: LandscapeSettings, *, command: Sequence[str] | None = No
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     out = out_folder("landscape", settings)
     wanted = settings.trajectories if settings.along_paths else tuple(filter(is_run, settings.trajectories))
-    questions, given = gather(settings.questions, wanted, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, wanted, **settings.which())
     questions = settings.worded(questions)
     with Run.start(out, "landscape", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = _Work(run, settings, questions, given if settings.along_paths else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,6 +56,14 @@ class ProbeSettings(TrajectorySettings, MeasuringSettings):
     method: Literal["shared", "cached", "plain"] = field(
         default="shared", metadata=about("shared is fastest; plain, a full forward per position, is the definition.")
     )
+    scored: Literal["answer", "sequence"] = field(
+        default="answer",
+        metadata=about(
+            "What the loss is over: the answer's own tokens, as in RaML's code; sequence: suffix, answer and closing "
+            "brace, as in its text, where every prefix is run afresh; e.g. --scored sequence --every sentence.",
+            later=True,
+        ),
+    )
     memory: int | str | None = field(
         default=None,
         metadata=about("Memory to use beside the weights, e.g. 2GiB; by default most of what is free.", free=True),
@@ -94,7 +102,7 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     the manifest records as the command line.
     """
     out = out_folder("probe", settings)
-    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, settings.trajectories, **settings.which())
     questions = settings.worded(questions)
     with Run.start(out, "probe", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = Work(run, settings, questions, given)
@@ -124,7 +132,10 @@ def _measure(work: Work, run: Run, settings: ProbeSettings, missing: Sequence[Tr
     from innerloop.inner.probe import position_count
 
     items = [
-        work.item(trajectory, _candidates(work, settings, work.questions[trajectory.question_id]))
+        replace(
+            work.item(trajectory, _candidates(work, settings, work.questions[trajectory.question_id])),
+            whole=settings.scored == "sequence",
+        )
         for trajectory in missing
     ]
     total = sum(position_count(speaker, item, settings.every) for item in items)

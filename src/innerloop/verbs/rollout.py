@@ -116,7 +116,7 @@ def rollout(settings: RolloutSettings, *, command: Sequence[str] | None = None) 
     from innerloop.rollout.sample import trajectory_id
 
     out = out_folder("rollout", settings)
-    questions = settings.worded(load(settings.questions, limit=settings.limit, seed=settings.seed))
+    questions = settings.worded(load(settings.questions, **settings.which()))
     modes = [Mode(mode) for mode in dict.fromkeys(settings.mode)]
     wanted = [
         trajectory_id(question.id, number, mode)
@@ -210,7 +210,7 @@ class _Work:
 
         if opened is not None:
             engine, speaker = opened
-            self._run.note("prompts", used(self._questions, speaker.instruction))
+            self._run.note("prompts", used(self._questions, speaker.instruction, speaker.system))
             sampling = self._settings.sampling()
             planned = plan(self._questions, speaker, sampling, modes=self._modes, done=self._done)
             yield from sample(engine, speaker, planned, sampling)

@@ -22,7 +22,7 @@ from innerloop.verbs.shared import InputSettings, out_folder
 if TYPE_CHECKING:
     from innerloop.verbs.rollout import RolloutSettings
 
-_OURS = ("questions", "limit", "seed", "out", "json", "debug")  # options of the training alone
+_OURS = ("questions", "limit", "draw", "clean", "seed", "out", "json", "debug")  # options of the training alone
 _SHORT = {"n": "samples"}
 
 
@@ -61,8 +61,14 @@ def rollout_settings(source: str, settings: Any, out: Path) -> RolloutSettings:
 
     from innerloop.verbs.rollout import RolloutSettings
 
-    if settings.questions is None:
+    asked_of = [settings.questions] if isinstance(settings.questions, str) else list(settings.questions or ())
+    if not asked_of:
         raise InputError(f"--questions is missing: {source} needs questions to put to the model")
+    if len(asked_of) > 1:
+        raise InputError(
+            f"--trajectories {source}: samples answers to one source of questions; sample each with innerloop rollout, "
+            "and give its folders"
+        )
     fields = [entry.name for entry in dataclasses.fields(RolloutSettings) if entry.name not in _OURS]
     given: dict[str, str] = {}
     for name, equals, value in (part.partition("=") for part in source.partition("?")[2].split("&") if part):
@@ -81,12 +87,10 @@ def rollout_settings(source: str, settings: Any, out: Path) -> RolloutSettings:
     app = cyclopts.App(name=source, result_action="return_value", help_flags=(), version_flags=())
     app.default(take)
     try:
-        asked: RolloutSettings = app(
-            [f"--questions={settings.questions}", *words], exit_on_error=False, print_error=False
-        )
+        asked: RolloutSettings = app([f"--questions={asked_of[0]}", *words], exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         raise InputError(f"{source}: {' '.join(str(error).split())}") from error
     engine = asked.stands_for()["engine"]
     common = {entry.name for entry in dataclasses.fields(InputSettings)} | {"debug"}
-    takes = {name for name in common if engine == "auto" or engine in TAKERS.get(name, ENGINES)}
+    takes = {name for name in common if engine == "auto" or engine in TAKERS.get(name, ENGINES)} - {"questions"}
     return dataclasses.replace(asked, **{name: getattr(settings, name) for name in takes - set(given)}, out=out)

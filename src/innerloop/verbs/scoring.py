@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from innerloop.errors import InputError
 from innerloop.ids import prefixes
 from innerloop.progress import progress
-from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory
+from innerloop.schema import Curve, Outcome, Question, Source, Status, Trajectory, asked_as
 from innerloop.store import Run
 from innerloop.verbs.shards import Shards
 from innerloop.verbs.shared import missing_questions, write_questions
@@ -40,7 +40,7 @@ class Known:
         """Take over questions; `InputError` where another one has the same id."""
         for question in questions:
             before = self.questions.get(question.id, question)
-            if replace(before, prompt_template=question.prompt_template) != question:  # the prompt is no part of it
+            if asked_as(before, question) != question:  # the prompt is no part of it
                 raise InputError(f"question {question.id!r} differs between two sources; give one of them other ids")
             self.questions[question.id] = question
             if benchmark is not None:
@@ -83,12 +83,22 @@ def short_name(source: str) -> str:
     return Path(source).name if Path(source).is_dir() else Path(source).stem
 
 
-def read(source: str, known: Known, *, limit: int | None, samples: int | None = None, out: Path) -> Samples:
+def read(
+    source: str,
+    known: Known,
+    *,
+    limit: int | None,
+    draw: int | None = None,
+    samples: int | None = None,
+    out: Path,
+) -> Samples:
     """The samples of a file or run folder; a run's own questions are added to ``known``.
 
     Without any known questions a file's rows are taken as they are. ``limit`` takes the first N questions, of a run
-    folder in its own order, else as they are met; ``samples`` the first N samples of each.
+    folder in its own order, else as they are met, or draws them from the seed ``draw``; ``samples`` the first N samples
+    of each.
     """
+    from innerloop.questions.choosing import drawn
     from innerloop.rollout.given import from_file
 
     path = Path(source)
@@ -113,6 +123,8 @@ def read(source: str, known: Known, *, limit: int | None, samples: int | None = 
         met = list(dict.fromkeys(trajectory.question_id for trajectory in found))
         place = {name: number for number, name in enumerate(order or met)}
         first = set(sorted(met, key=lambda name: place.get(name, len(place)))[:limit])
+        if draw is not None:
+            first = drawn(met, limit, draw)
         found = [trajectory for trajectory in found if trajectory.question_id in first]
     if not found:
         raise InputError(f"{source}: holds no samples to score; sample some with rollout, or give another source")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from innerloop.chat import DELIMITERS
 from innerloop.errors import InputError
 from innerloop.schema import Curve, Outcome, Question, Trajectory
 from innerloop.store import Run
@@ -34,7 +35,18 @@ log = logging.getLogger("innerloop")
 
 _KINDS = {"right": "right ", "all": ""}
 _ENDS = 1 << 30  # a distance of positions that no trajectory reaches: only its start and its end are measured
-_DECISIVE = ("model", "dtype", "suffix", "prompt", "instruction", "think_start", "think_end")  # of what a curve is
+_DECISIVE = (
+    "model",
+    "dtype",
+    "suffix",
+    "prompt",
+    "instruction",
+    "system",
+    "think_start",
+    "think_end",
+    "no_thinking",
+    "scored",
+)  # of what a curve is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +114,7 @@ def select(settings: SelectSettings, *, command: Sequence[str] | None = None) ->
     from innerloop.verbs.trajectories import gather
 
     out = out_folder("select", settings)
-    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, settings.trajectories, **settings.which())
     questions = settings.worded(questions)
     candidates, left_out = _candidates(settings, questions, given)
     short = 0
@@ -182,7 +194,8 @@ def _curves(
     from innerloop.verbs.shards import Shards
 
     texts = {trajectory.id: trajectory.text for trajectory in candidates}
-    held = {curve.trajectory_id: curve for curve in _held(settings, run) if _is_of(curve, texts)}
+    ends = {end for _, end in DELIMITERS} | ({settings.think_end} if settings.think_end else set())
+    held = {curve.trajectory_id: curve for curve in _held(settings, run) if _is_of(curve, texts, ends)}
     missing = [trajectory for trajectory in candidates if trajectory.id not in held]
     if missing:
         loaded = settings.load(suffix=settings.suffix)
@@ -210,20 +223,23 @@ def _held(settings: SelectSettings, run: Run) -> Iterable[Curve]:
         measured = other.manifest["stages"].get("probe", {}).get("configuration")
         if measured is None:
             continue
-        differing = [name for name in _DECISIVE if measured.get(name) != own[name]]
+        differing = [name for name in _DECISIVE if measured.get(name) != own.get(name)]
         if differing:
             name = differing[0]
-            log.info("%s: its curves are not used: %s %s → %s", source, name, measured.get(name), own[name])
+            log.info("%s: its curves are not used: %s %s → %s", source, name, measured.get(name), own.get(name))
         else:
             yield from other.curves()
     yield from run.curves()
 
 
-def _is_of(curve: Curve, texts: Mapping[str, str]) -> bool:
+def _is_of(curve: Curve, texts: Mapping[str, str], ends: Collection[str]) -> bool:
     """Whether a curve runs from the start to the end of this very text, in numbers."""
-    read = "".join(piece for piece in curve.token if piece is not None)
-    whole = curve.position[0] == 0 and texts.get(curve.trajectory_id) == read
-    return whole and all(map(math.isfinite, curve.loss))
+    read = "".join(piece for piece in curve.token if piece is not None).strip()
+    text = texts.get(curve.trajectory_id)
+    if text is None or curve.position[0] != 0 or not read.startswith(text.strip()):
+        return False
+    rest = read[len(text.strip()) :].strip()  # a thinking one ends with its delimiter
+    return (not rest or rest in ends) and all(map(math.isfinite, curve.loss))
 
 
 def _gain(curve: Curve) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
-from innerloop.schema import Question
+from innerloop.schema import Question, asked_as
 from innerloop.settings import about as about  # the verbs take these three from here
 from innerloop.settings import at_least as at_least
 from innerloop.settings import check_choices as check_choices
@@ -22,6 +22,7 @@ from innerloop.store import Run
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
+    from innerloop.prompts import Prompt
 
 log = logging.getLogger("innerloop")
 
@@ -53,6 +54,22 @@ class InputSettings:
 
     questions: str | None = field(default=None, metadata=about(QUESTION_SOURCES))
     limit: int | None = field(default=None, metadata=about("Take only the first N questions."))
+    draw: bool = field(
+        default=False,
+        metadata=about(
+            "Draw the N questions of --limit from --seed instead, e.g. --limit 500 --draw; a larger N keeps them.",
+            later=True,
+        ),
+    )
+    # As `innerloop.questions.cleaning` has them, which is not imported for a help.
+    clean: tuple[Literal["integer-answer", "no-choice", "no-proof", "no-picture", "unique"], ...] = field(
+        default=(),
+        metadata=about(
+            "Leave out questions first, and say how many: keep whole-number answers (RaML appendix C.2), no options, "
+            "no proofs, no pictures, each question once; e.g. --clean integer-answer --clean unique.",
+            later=True,
+        ),
+    )
     seed: int = field(default=0, metadata=about("Of everything that is drawn."))
     model: str = field(
         default="smollm2", metadata=about("smollm2 (bundled), a folder, a .gguf file or a hub id (organisation/name).")
@@ -66,51 +83,93 @@ class InputSettings:
     prompt: str | None = field(
         default=None,
         metadata=about(
-            "What is said around every question: paper, choice, function … (eval --list shows them) or a text with "
-            "{question} in it; by default what fits the benchmark or the kind of answer."
+            "What is said around every question: paper, raml-grpo, choice, function … (eval --list shows them) or a "
+            "text with {question} in it; by default what fits the benchmark or the kind of answer."
         ),
     )
     instruction: str | None = field(
         default=None, metadata=about("What every prompt says behind the question, in place of --prompt.")
     )
+    system: str | None = field(
+        default=None,
+        metadata=about(
+            'System turn before every question, e.g. --system "Answer in English.", or the name of a prompt that has '
+            "one; by default that of --prompt, the question's file or the model; an empty text leaves it out.",
+            later=True,
+        ),
+    )
     think_start: str | None = field(default=None, metadata=about("Opens the thinking part, e.g. <think>."))
     think_end: str | None = field(default=None, metadata=about("Closes the thinking part, e.g. </think>."))
+    no_thinking: Literal["switch", "text"] = field(
+        default="switch",
+        metadata=about(
+            "How a model with a thinking switch is asked not to think: by the switch, or as all others by the paper's "
+            "text after the opening delimiter, e.g. --mode no-thinking --no-thinking text.",
+            later=True,
+        ),
+    )
     trust_remote_code: bool = field(
         default=False, metadata=about("Let Python code that comes with the model run; only for sources you trust.")
     )
 
     def __post_init__(self) -> None:
         at_least("limit", self.limit, 1)
+        if self.draw and self.limit is None:
+            raise InputError("--draw: say with --limit how many questions to draw")
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 1)
         check_choices(self)
-        self._template()
+        self._prompt()
+        self._system()
+
+    def which(self) -> dict[str, Any]:
+        """Which questions of a source are taken, as `innerloop.questions.load` takes it."""
+        return {"limit": self.limit, "seed": self.seed, "draw": self.draw, "clean": self.clean}
 
     def worded(self, questions: Sequence[Question]) -> list[Question]:
-        """The questions, each with the template that it is put in; ``None`` for what the model's instruction fits.
+        """The questions, each with the template and the system turn that it is put in; ``None`` leaves it to the model.
 
         What is stored with a run says how it was asked, so that all that goes on with the run asks in the same way.
         """
         from innerloop.prompts import default
 
-        own = self._template()
+        own, asked = self._prompt(), self._system()
+
+        def system(question: Question) -> str | None:
+            if asked is not None:
+                return asked
+            return question.system_turn if own is None else own.system
+
         return [
-            replace(question, prompt_template=own or question.prompt_template or default(question))
+            replace(
+                question,
+                prompt_template=own.template if own else question.prompt_template or default(question),
+                system_turn=system(question),
+            )
             for question in questions
         ]
 
-    def _template(self) -> str | None:
-        from innerloop.prompts import SLOT, resolve
+    def _prompt(self) -> Prompt | None:
+        from innerloop.prompts import SLOT, Prompt, resolve
 
         if self.prompt is not None and self.instruction is not None:
             raise InputError("--prompt and --instruction: give one of them; a prompt has an instruction of its own")
         if self.instruction is not None:
-            return f"{SLOT}\n\n{self.instruction}" if self.instruction else SLOT
+            return Prompt(template=f"{SLOT}\n\n{self.instruction}" if self.instruction else SLOT, about="given")
         return None if self.prompt is None else resolve(self.prompt, "--prompt")
+
+    def _system(self) -> str | None:
+        from innerloop.prompts import PROMPTS
+
+        known = PROMPTS.get(self.system or "")
+        if known is not None and known.system is None:
+            raise InputError(f"--system {self.system}: that prompt has no system turn; write a text, or use --prompt")
+        return self.system if known is None else known.system
 
     def manner(self) -> dict[str, Any]:
         """How to talk to the model, as `innerloop.speaker.load_speaker` takes it."""
-        return {"instruction": self.instruction, "think_start": self.think_start, "think_end": self.think_end}
+        own = {name: getattr(self, name) for name in ("instruction", "think_start", "think_end", "no_thinking")}
+        return own | {"system": self._system()}
 
     def load(self, *, suffix: str | None = None) -> LoadedModel:
         """The model of these settings. This is the slow step: call it only when there is work to do."""
@@ -141,7 +200,12 @@ def extent_fields(settings: Any) -> set[str]:
 def configuration(settings: Any) -> dict[str, Any]:
     """The settings as JSON-able values, for the manifest; where they stand for other ones, those."""
     instead = settings.stands_for() if hasattr(settings, "stands_for") else {}
-    return dict(jsonable(settings)) | instead
+    unsaid = {
+        entry.name
+        for entry in dataclasses.fields(settings)
+        if entry.metadata.get("later") and getattr(settings, entry.name) == entry.default
+    }
+    return {name: value for name, value in jsonable(settings).items() if name not in unsaid} | instead
 
 
 def out_folder(verb: str, settings: Any) -> Path:
@@ -176,10 +240,10 @@ def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]
     known = {question.id: question for question in run.questions()}
     for question in questions:
         before = known.get(question.id, question)
-        if before != question and replace(before, prompt_template=question.prompt_template) == question:
+        if before != question and asked_as(before, question) == question:
             raise InputError(
                 f"{run.path}: question {question.id!r} was put in another prompt when this run began; give the same "
-                "--prompt or --instruction again, or choose another --out"
+                "--prompt or --instruction again (and --system), or choose another --out"
             )
         if before != question:
             raise InputError(

@@ -229,6 +229,8 @@ def _(result: BenchmarkList) -> None:
     _line(console, "prompts, for --prompt ({question} is where the question goes)")
     for prompt in result.prompts:
         console.print(f"{prompt.name}: {prompt.about}" + (f" ({prompt.source})" if prompt.source else ""))
+        if prompt.system is not None:
+            _indented(console, "system turn: " + prompt.system.replace("\n", "⏎"))
         _indented(console, prompt.template.strip().replace("\n", "⏎"))
 
 

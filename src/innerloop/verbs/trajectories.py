@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
-from innerloop.schema import Outcome, Question, Source, Status, Trajectory, Verdict
+from innerloop.schema import Outcome, Question, Source, Status, Trajectory, Verdict, asked_as
 from innerloop.store import Run
 
 if TYPE_CHECKING:
@@ -23,20 +23,28 @@ def is_run(source: str) -> bool:
 
 
 def gather(
-    questions_source: str | None, sources: Sequence[str], *, limit: int | None, seed: int
+    questions_source: str | Sequence[str] | None,
+    sources: Sequence[str],
+    *,
+    limit: int | None,
+    seed: int,
+    draw: bool = False,
+    clean: Sequence[str] = (),
 ) -> tuple[list[Question], list[Trajectory]]:
-    """The first ``limit`` questions, and their trajectories from every source, controls left out.
+    """The questions (``limit``, ``draw`` and ``clean`` as `innerloop.questions.load` has them), and their trajectories
+    from every source, controls left out.
 
     Raises `InputError` where there is nothing, where a trajectory belongs to no question, and where two sources have
     different trajectories under one id.
     """
     from innerloop.rollout.given import given, is_file
 
-    questions = _questions(questions_source, sources, limit=limit, seed=seed)
+    asked = [questions_source] if isinstance(questions_source, str) else list(questions_source or ())
+    questions = _questions(asked, sources, limit=limit, seed=seed, draw=draw, clean=clean)
     known: set[str] = set()
-    if limit is not None and any(map(is_file, sources)):
-        # A file's trajectory for a question behind the limit is left out; only one for no question at all is an error.
-        known = {question.id for question in _questions(questions_source, sources, limit=None, seed=seed)}
+    if (limit is not None or clean) and any(map(is_file, sources)):
+        # A file's trajectory for a question that is not taken is left out; only one for no question is an error.
+        known = {question.id for question in _questions(asked, sources, limit=None, seed=seed, draw=False, clean=())}
     found: dict[str, Trajectory] = {}
     for source in sources:
         for trajectory in given(source, questions, known=known, seed=seed):
@@ -48,15 +56,17 @@ def gather(
     return questions, list(found.values())
 
 
-def _questions(source: str | None, sources: Sequence[str], *, limit: int | None, seed: int) -> list[Question]:
-    if source is not None:
-        from innerloop.questions import load
+def _questions(asked: Sequence[str], sources: Sequence[str], **which: Any) -> list[Question]:
+    if asked:
+        from innerloop.questions import load_all
 
-        return _as_asked(load(source, limit=limit, seed=seed), sources)
+        return _as_asked(load_all(asked, **which), sources)
     run = next((entry for entry in sources if is_run(entry)), None)
     if run is None:
         raise InputError("--questions is missing: only a RUN folder among --trajectories brings its own questions")
-    return _as_asked(Run.open(run).questions()[:limit], sources)
+    from innerloop.questions.choosing import chosen
+
+    return _as_asked(chosen(Run.open(run).questions(), **which, source=run), sources)
 
 
 def _as_asked(questions: list[Question], sources: Sequence[str]) -> list[Question]:
@@ -68,14 +78,11 @@ def _as_asked(questions: list[Question], sources: Sequence[str]) -> list[Questio
     for source in filter(is_run, sources):
         for question in Run.open(source).questions():
             before, first = asked.setdefault(question.id, (question, source))
-            if before.prompt_template != question.prompt_template:
+            if asked_as(before, question) != before:
                 raise InputError(
                     f"{source}: question {question.id!r} was put in another prompt than in {first}; give one of the two"
                 )
-    return [
-        replace(question, prompt_template=asked[question.id][0].prompt_template) if question.id in asked else question
-        for question in questions
-    ]
+    return [asked_as(question, asked[question.id][0]) if question.id in asked else question for question in questions]
 
 
 def _content(trajectory: Trajectory) -> tuple[object, ...]:
@@ -177,7 +184,8 @@ def make_controls(
         made += controls.shuffled(trajectories, speaker.encode, speaker.decode, seed=seed)
     if Source.FILLER in kinds:
         made += controls.filler(trajectories, speaker.encode, speaker.decode)
-    return made
+    identity = speaker.tokenizer_identity
+    return [replace(control, tokenizer=identity) if control.token_ids else control for control in made]
 
 
 def rivals(trajectories: Sequence[Trajectory], question: Question) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def update(settings: UpdateSettings, *, command: Sequence[str] | None = None) ->
     Raises `InputError` for unusable input; ``command`` is what the manifest records as the command line.
     """
     out = out_folder("update", settings)
-    questions, given = gather(settings.questions, settings.trajectories, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, settings.trajectories, **settings.which())
     questions = settings.worded(questions)
     with Run.start(out, "update", configuration(settings), command=command, free=free_fields(settings)) as run:
         work = Work(run, settings, questions, given)

@@ -137,7 +137,7 @@ class Work:
         self._run.note("no_control", self._impossible)
         # Known once something is measured; where nothing is, an earlier start has noted the prompts.
         if (speaker := vars(self).get("speaker") or vars(self).get("loaded")) is not None:
-            self._run.note("prompts", used(self.questions.values(), speaker.instruction))
+            self._run.note("prompts", used(self.questions.values(), speaker.instruction, speaker.system))
 
     def item(
         self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None
@@ -150,6 +150,7 @@ def probe_item(
     speaker: Speaker, question: Question, trajectory: Trajectory, candidates: Sequence[str] = ()
 ) -> ProbeItem:
     """What the probe reads of a trajectory. `InputError` names the question whose answer has no tokens."""
+    from innerloop.inner.context import context
     from innerloop.inner.probe import ProbeItem
 
     for answer in (question.answer, *candidates):
@@ -157,13 +158,12 @@ def probe_item(
             speaker.answer_ids(answer)
         except InputError as error:
             raise InputError(f"question {question.id!r}: {error}") from error
-    # Sampled tokens hold delimiters and the final part too; the reasoning alone is the text.
-    own = trajectory.token_ids if trajectory.source.is_control else None
+    prompt, own = context(speaker, question, trajectory)
     return ProbeItem(
         trajectory_id=trajectory.id,
         question_id=question.id,
-        prompt=tuple(speaker.prompt(question, mode=trajectory.mode)),
-        trajectory=own if own is not None else tuple(speaker.encode(trajectory.text)),
+        prompt=prompt,
+        trajectory=own,
         answer=question.answer,
         candidates=tuple(candidates),
     )

@@ -17,6 +17,7 @@ from innerloop.verbs.engine_settings import more_than_zero
 from innerloop.verbs.sampling import with_samples
 from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
+from innerloop.verbs.train.mixing import mix_of
 from innerloop.verbs.train.opening import opening
 from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import TrainSettings
@@ -33,7 +34,9 @@ log = logging.getLogger("innerloop")
 class DpoSettings(TrainSettings):
     """Which trajectories to hold against each other, how many pairs per question, and how strongly."""
 
-    questions: str | None = field(default=None, metadata=about(f"{QUESTION_SOURCES}; by default those of a RUN."))
+    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+        default=(), metadata=about(f"{QUESTION_SOURCES}; several at once; by default those of a RUN.")
+    )
     trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
         metadata=about(
             "Where right and wrong ones come from: FILEs, RUN folders, oracle, solutions, several at once; "
@@ -161,7 +164,7 @@ def _pairs(settings: DpoSettings, sources: tuple[str, ...]) -> tuple[list[Questi
     from innerloop.outer.pairs import pair_sets
     from innerloop.verbs.trajectories import gather, judged
 
-    questions, given = gather(settings.questions, sources, limit=settings.limit, seed=settings.seed)
+    questions, given = gather(settings.questions, sources, **settings.which())
     questions = apart(settings, questions)
     names = {question.id for question in questions}
     given = judged([trajectory for trajectory in given if trajectory.question_id in names], questions)
@@ -189,5 +192,11 @@ def _rows(
     from innerloop.outer.support import rows_in_order
 
     by_id = {question.id: question for question in questions}
-    order = rows_in_order(sets, settings.passes, settings.seed, lambda name, pair: pair_row(speaker, by_id[name], pair))
+    order = rows_in_order(
+        sets,
+        settings.passes,
+        settings.seed,
+        lambda name, pair: pair_row(speaker, by_id[name], pair),
+        mix=mix_of(settings, sets),
+    )
     return within(order, settings.max_length or speaker.max_context)

@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from innerloop.errors import InputError
-from innerloop.schema import Question
+from innerloop.outer.forms import Form, check_form
+from innerloop.schema import Mode, Question
 from innerloop.verbs.engine_settings import more_than_zero
 from innerloop.verbs.shared import QUESTION_SOURCES, about, at_least
 from innerloop.verbs.train.apart import apart
+from innerloop.verbs.train.mixing import mix_of
 from innerloop.verbs.train.opening import opening
 from innerloop.verbs.train.result import TrainResult
 from innerloop.verbs.train.settings import EXPORT, TrainSettings
 
 if TYPE_CHECKING:
     from innerloop.models import LoadedModel
+    from innerloop.speaker import Speaker
     from innerloop.verbs.train.planning import DryRun
     from innerloop.verbs.train.rewarding import Rewarding
     from innerloop.verbs.train.verl_export import ExportResult
@@ -34,7 +39,9 @@ _PATIENCE = 20  # steps in which some group must have two different rewards
 class GrpoSettings(TrainSettings):
     """Which questions to answer, how often, what an answer earns, and which rollouts give the gradient."""
 
-    questions: str = field(metadata=about(QUESTION_SOURCES))
+    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+        metadata=about(f"{QUESTION_SOURCES}; several at once.")
+    )
     passes: int = field(default=1, metadata=about("Passes over the questions."))
     group: int = field(default=8, metadata=about("Rollouts of a question (G); --batch-size counts rollouts."))
     gradient_on: int | None = field(
@@ -46,6 +53,15 @@ class GrpoSettings(TrainSettings):
     reward: Literal["raml", "right", "right-short"] = field(
         default="raml",
         metadata=about("raml: 1, 0, −0.5, −1 by answer and form (eq. 21); right: 1 or 0; right-short: less if long."),
+    )
+    form: str = field(
+        default="box",
+        metadata=about(
+            "What a rollout looks like. box: an answer in a box after the reasoning; think-conclusion: a thinking "
+            "block, then <conclusion> with the box in it, nothing else; or a regular expression (RE2) for the whole "
+            "rollout, e.g. --form '.*<answer>.*</answer>'.",
+            later=True,
+        ),
     )
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"] = field(
         default="dapo", metadata=about("How token losses are added up; TRL's names.")
@@ -70,6 +86,9 @@ class GrpoSettings(TrainSettings):
         for name in ("kl", "clip_low", "clip_high", "top_k"):
             at_least(name, getattr(self, name), 0)
         more_than_zero("temperature", self.temperature)
+        check_form(self.form)
+        if not self.questions:
+            raise InputError("--questions: nothing given; name what to ask")
         if self.gradient_on is not None and not 1 <= self.gradient_on <= self.group:
             raise InputError(f"--gradient-on {self.gradient_on}: must lie between 1 and --group {self.group}")
         if self.batch_size % (self.group * self.parts):
@@ -78,6 +97,11 @@ class GrpoSettings(TrainSettings):
                 + (f" times --parts {self.parts}" if self.parts > 1 else "")
                 + ", so that a question's rollouts stay together"
             )
+
+    def form_for(self, speaker: Speaker) -> Form:
+        """The form, with the model's thinking delimiters."""
+        thinking = (speaker.think_start, speaker.think_end)
+        return Form(name=self.form, thinking=thinking, opened=speaker.opens_thinking(Mode.PLAIN))
 
     def rows_at_once(self) -> int:
         """Rollouts that one process works through together, whole groups; `InputError` where they are not."""
@@ -96,9 +120,9 @@ def grpo(settings: GrpoSettings, *, command: Sequence[str] | None = None) -> Tra
     Raises `InputError` for unusable input, among it a reward that cannot tell right from wrong; ``command`` is what the
     manifest records as the command line.
     """
-    from innerloop.questions import load
+    from innerloop.questions import load_all
 
-    questions = apart(settings, load(settings.questions, limit=settings.limit, seed=settings.seed))
+    questions = apart(settings, load_all(settings.questions, **settings.which()))
     order = _in_whole_steps(settings, questions)
     rows = len(order) * settings.group
     if settings.dry_run:
@@ -144,7 +168,8 @@ def _in_whole_steps(settings: GrpoSettings, questions: Sequence[Question]) -> li
     if missing:
         log.info("the last step is filled from a further pass: %d questions to ask, %d in a step", asked, step)
     further = math.ceil(missing / len(questions))
-    turns = passes({question.id: (None,) for question in questions}, settings.passes + further, settings.seed)
+    sets = {question.id: (None,) for question in questions}
+    turns = passes(sets, settings.passes + further, settings.seed, mix=mix_of(settings, sets))
     return [name for name, _ in islice(turns, asked + missing)]
 
 
@@ -191,6 +216,7 @@ def _rewarding(settings: GrpoSettings, loaded: LoadedModel, verifier: Any, quest
         verifier,
         loaded,
         {question.id: question for question in questions},
+        form=settings.form_for(loaded),
         stops=stop_tokens(loaded),
         limit=settings.max_tokens,
     )

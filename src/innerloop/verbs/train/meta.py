@@ -126,7 +126,7 @@ def _families(settings: MetaSettings) -> Families:
         name = short_name(source)
         if name in families:
             raise InputError(f"--questions: two sources are called {name}; give one source for each family")
-        questions, given = gather(source, settings.trajectories, limit=settings.limit, seed=settings.seed)
+        questions, given = gather(source, settings.trajectories, **settings.which())
         kept, _ = right_ones(given, questions)
         families[name] = (apart(settings, questions), kept)
     return families

@@ -89,5 +89,8 @@ def _made_anew(path: Path, root: Path) -> Iterator[Path]:
 
 def _keep_manner(loaded: LoadedModel, folder: Path) -> None:
     """A model is asked as it was trained to be asked."""
-    if loaded.instruction != INSTRUCTION:
-        (folder / MANNER_FILE).write_text(json.dumps({"instruction": loaded.instruction}) + "\n", encoding="utf-8")
+    manner = {} if loaded.instruction == INSTRUCTION else {"instruction": loaded.instruction}
+    if loaded.system is not None:
+        manner["system"] = loaded.system
+    if manner:
+        (folder / MANNER_FILE).write_text(json.dumps(manner) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ Annotations are no texts here: cyclopts would look the names in them up in the m
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -91,6 +91,17 @@ class OuterSettings(OutputSettings, InputSettings):
 class TrainSettings(OuterSettings):
     """What the recipes on TRL's trainers are told beside."""
 
+    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(  # type: ignore[assignment]
+        default=(), metadata=about(f"{QUESTION_SOURCES}; several are trained on together.")
+    )
+    question_weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = field(
+        default=(),
+        metadata=about(
+            "With several --questions: the share of the training that each has, e.g. --questions A B "
+            "--question-weights 3 1; by default as its questions are many.",
+            later=True,
+        ),
+    )
     schedule: Literal["constant", "linear", "cosine"] = field(
         default="constant", metadata=about("How the learning rate falls after the warm-up.")
     )
@@ -112,13 +123,29 @@ class TrainSettings(OuterSettings):
     )
 
     def __post_init__(self) -> None:
+        given: object = self.questions
+        if given is None or isinstance(given, str):  # as Python may give them
+            object.__setattr__(self, "questions", () if given is None else (given,))
         super().__post_init__()
+        if self.question_weights and len(self.question_weights) != len(self.questions):
+            raise InputError(
+                f"--question-weights: {len(self.question_weights)} weights for {len(self.questions)} sources of "
+                "--questions; give each source its weight"
+            )
+        for weight in self.question_weights:
+            if not 0 < weight < float("inf"):
+                raise InputError(f"--question-weights {weight:g}: must be more than 0")
         more_than_zero("minutes", self.minutes)
         for name in ("batch_size", "parts"):
             at_least(name, getattr(self, name), 1)
         check_reporters(self.report_to)
         if self.batch_size % self.parts:
             raise InputError(f"--parts {self.parts}: does not divide --batch-size {self.batch_size}")
+
+    def stands_for(self) -> dict[str, Any]:
+        """What the manifest records instead: one source as a text, as ever."""
+        named = list(self.questions)
+        return {"questions": named if len(named) > 1 else named[0] if named else None}
 
     def steps_of(self, rows: int) -> int:
         """Optimiser steps of a run over so many rows; `InputError` where there is none."""

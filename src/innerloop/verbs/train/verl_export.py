@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from innerloop.errors import InputError
-from innerloop.schema import Mode, Question, Source, Trajectory
+from innerloop.rollout.retokenise import is_sampled, sampled_text
+from innerloop.schema import Mode, Question, Trajectory
 from innerloop.verbs.train.settings import TrainSettings
 from innerloop.verbs.train.verl_launch import InFolder, Variable, script, word
 
@@ -64,7 +65,7 @@ _REWARD_TEXT = '''"""The reward, for verl. Written by innerloop, which has to be
 
 from innerloop.verbs.train.verl_reward import VerlReward
 
-_reward = VerlReward({reward!r}, {thinking!r})
+_reward = VerlReward({reward!r}, {thinking!r}, form={form!r}, opened={opened!r})
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info, **_):
@@ -94,13 +95,16 @@ def export_grpo(settings: GrpoSettings, questions: Sequence[Question], watched: 
         )
     if settings.loss not in _LOSSES:
         raise InputError(f"--loss {settings.loss}: verl has no such loss; with --export take {', '.join(_LOSSES)}")
+    if settings.question_weights:
+        raise InputError("--question-weights: verl asks each question once a pass; leave them out with --export")
     folder, speaker = _folder(settings), settings.speaker()
     _chat(speaker)
     _parquet(folder / "train.parquet", [_grpo_row(speaker, q, i, "train") for i, q in enumerate(questions)])
     if watched:
         _parquet(folder / "watch.parquet", [_grpo_row(speaker, q, i, "watch") for i, q in enumerate(watched)])
-    thinking = (speaker.think_start, speaker.think_end)
-    _text(folder / REWARD, _REWARD_TEXT.format(reward=settings.reward, thinking=thinking))
+    form = settings.form_for(speaker)
+    reward = _REWARD_TEXT.format(reward=settings.reward, thinking=form.thinking, form=form.name, opened=form.opened)
+    _text(folder / REWARD, reward)
     module = _MODULE_TEXT.format(
         estimator=ESTIMATOR,
         n=settings.gradient_on or settings.group,
@@ -244,12 +248,12 @@ def _trainer(settings: TrainSettings, recipe: str) -> dict[str, Any]:
 
 
 def _grpo_row(speaker: Speaker, question: Question, index: int, split: str) -> dict[str, Any]:
-    from innerloop.prompts import user_turn
+    from innerloop.prompts import turns
     from innerloop.verbs.train.verl_reward import question_text
 
     return {
         "data_source": question.domain or "innerloop",
-        "prompt": [{"role": "user", "content": user_turn(question, speaker.instruction)}],
+        "prompt": turns(question, speaker.instruction, speaker.system),
         "ability": question.verifier or "math",
         "reward_model": {"style": "rule", "ground_truth": question.answer},
         "extra_info": {"index": index, "split": split, "id": question.id, "innerloop": question_text(question)},
@@ -257,19 +261,19 @@ def _grpo_row(speaker: Speaker, question: Question, index: int, split: str) -> d
 
 
 def _sft_row(speaker: Speaker, question: Question, trajectory: Trajectory | None) -> dict[str, Any]:
-    from innerloop.prompts import user_turn
+    from innerloop.prompts import turns
 
     said = f"{speaker.suffix}{question.answer}" + ("}" if speaker.suffix.endswith("{") else "")
     if trajectory is not None:
         thought = trajectory.mode is Mode.THINKING
         opening = f"{speaker.think_start}\n" if thought and not speaker.opens_thinking(Mode.PLAIN) else ""
-        if trajectory.source is Source.SAMPLE and trajectory.token_ids:  # what was sampled has its answer
-            said = opening + speaker.decode(trajectory.token_ids).removesuffix(speaker.tokenizer.eos_token or "")
+        if is_sampled(trajectory):  # it has its answer
+            said = opening + sampled_text(speaker, trajectory)
         else:
             said = opening + trajectory.text + (f"\n{speaker.think_end}" if thought else "") + said
-    turns = [("user", user_turn(question, speaker.instruction)), ("assistant", said)]
+    asked = turns(question, speaker.instruction, speaker.system)
     return {
-        "messages": [{"role": role, "content": content} for role, content in turns],
+        "messages": [*asked, {"role": "assistant", "content": said}],
         "question_id": question.id,
         "trajectory_id": None if trajectory is None else trajectory.id,
     }

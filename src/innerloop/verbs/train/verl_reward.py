@@ -1,7 +1,7 @@
 """The reward of `innerloop train grpo` as verl calls it: a text and what the exported row says of its question.
 
-verl hands on no tokens, so a rollout counts as ended when its last box is closed: one that is cut off behind its answer
-has the right form here and not in `innerloop train grpo`.
+verl hands on no tokens, so a rollout counts as ended when it has its form: one that is cut off after its answer has the
+right form `box` here and not in `innerloop train grpo`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from innerloop.boxed import boxes
-from innerloop.chat import split_thinking
 from innerloop.evaluate.verify import DELIMITERS, Attempt, Verifier
+from innerloop.outer.forms import Form
 from innerloop.outer.rewards import REWARDS, Rollout
 from innerloop.schema import Outcome, Question
 
@@ -24,11 +23,15 @@ EXPORTED = ("raml", "right")  # the rewards that need no count of tokens
 
 
 class VerlReward:
-    """Rewards one text at a time, from several threads; ``thinking`` are the model's delimiters."""
+    """Rewards one text at a time, from several threads.
 
-    def __init__(self, reward: str, thinking: tuple[str, str]) -> None:
+    ``thinking`` are the model's delimiters, ``form`` is what a rollout should have, and ``opened`` says that the prompt
+    ends inside the thinking.
+    """
+
+    def __init__(self, reward: str, thinking: tuple[str, str], form: str = "box", opened: bool = False) -> None:
         self._reward = REWARDS[reward]
-        self._thinking = thinking
+        self._form = Form(name=form, thinking=thinking, opened=opened)
         self._verifier: Verifier | None = None
         self._one_at_a_time = threading.Lock()
 
@@ -37,11 +40,11 @@ class VerlReward:
         question = as_question(ground_truth, extra_info)
         with self._one_at_a_time:
             if self._verifier is None:  # in the process that judges, not in the one that imports
-                self._verifier = Verifier(delimiters=(*DELIMITERS, self._thinking))
+                self._verifier = Verifier(delimiters=(*DELIMITERS, self._form.thinking))
                 atexit.register(self._verifier.close)
-            (verdict,) = self._verifier.verify([Attempt(question=question, text=solution_str)])
+            (verdict,) = self._verifier.verify([Attempt(question=question, text=self._form.whole(solution_str))])
         right = None if verdict.outcome is Outcome.UNDECIDED else verdict.outcome is Outcome.RIGHT
-        form = bool(boxes(split_thinking(solution_str, *self._thinking)[1]))
+        form = self._form(solution_str)
         score = self._reward(Rollout(right=right, form=form, share=0.0))
         return {
             "score": math.nan if score is None else score,
