@@ -1,0 +1,54 @@
+"""How much work a comparison may be: what is decided at once, what goes to a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from innerloop.evaluate.verify.values import exact, formula
+from innerloop.evaluate.verify.values.kinds import Unread, Value
+from innerloop.evaluate.verify.values.tokens import COMMAND, Token
+from innerloop.evaluate.verify.values.tree import Constant, Node, Number, Operation, Symbol, walk
+
+_PLAIN = frozenset(("+", "*", "/", "neg"))
+_LIGHT = 40  # nodes
+_LIGHT_DIGITS = 400
+
+
+def nodes(value: Any) -> Iterator[Node]:
+    """All formulas in a value."""
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, Number | Constant | Symbol | Operation):
+            yield top
+        elif isinstance(top, tuple):
+            stack.extend(top)
+        elif is_dataclass(top) and not isinstance(top, Token):
+            stack.extend(getattr(top, field.name) for field in fields(top))
+
+
+def is_light(value: Value) -> bool:
+    """Whether all formulas in a value are a few fractions, or mere names."""
+    parts = [part for node in nodes(value) if not isinstance(node, Symbol) for part in walk(node)]
+    if len(parts) > _LIGHT or not all(map(_is_plain, parts)):
+        return False
+    return len(parts) <= 2 or sum(map(exact.weight, parts)) <= _LIGHT_DIGITS
+
+
+def _is_plain(node: Node) -> bool:
+    return (
+        isinstance(node, Number)
+        or (isinstance(node, Operation) and node.name in _PLAIN)
+        or (isinstance(node, Constant) and node.name == "∞")
+    )
+
+
+def needs_last_resort(value: Value) -> bool:
+    """Whether a value holds integrals or limits, which our reader does not know."""
+    return isinstance(value, Unread) and any(_is_heavy(token) for token in value.tokens)
+
+
+def _is_heavy(token: Token) -> bool:
+    return token.kind == COMMAND and (token.text in formula.HEAVY or token.text in ("sum", "prod"))

@@ -1,0 +1,535 @@
+r"""Formulas: tokens → tree, by recursive descent.
+
+Operators bind as usual; a product without a sign binds as one with a sign, so that ``1/2x`` is half of x. Letters next
+to each other are a product (``xy``), names of four letters and more are one symbol. ``2\frac13`` and ``2 1/3`` are
+mixed numbers. A letter before a bracket is a factor, but for f, g, h and letters with primes, which are functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from innerloop.evaluate.verify.values import numerals
+from innerloop.evaluate.verify.values.tokens import COMMAND, GREEK, LETTER, MARK, NUMBER, RUN, WORD, Token
+from innerloop.evaluate.verify.values.tree import (
+    Constant,
+    Node,
+    Number,
+    Operation,
+    Symbol,
+    Unreadable,
+    negative,
+    whole,
+)
+from innerloop.evaluate.verify.values.words import CONNECTIVES
+
+DEEPEST = 50  # levels of brackets, roots, exponents, functions
+_MOST_MARKS = 6  # exponents, factorials and the like after one another
+_ROUND = ("sin", "cos", "tan", "cot", "sec", "csc")
+_NAMED = {
+    **{name: name for name in _ROUND},
+    **{f"arc{name}": f"arc{name}" for name in _ROUND},
+    **{f"a{name}": f"arc{name}" for name in _ROUND},
+    **{f"{name}h": f"{name}h" for name in _ROUND},
+    **{"tg": "tan", "ctg": "cot", "cosec": "csc", "ln": "ln", "log": "log", "lg": "log", "exp": "exp", "abs": "abs"},
+    **{"sqrt": "sqrt", "sgn": "sgn", "sign": "sgn", "floor": "floor", "ceil": "ceil", "gcd": "gcd", "lcm": "lcm"},
+    **{"min": "min", "max": "max", "det": "call:det", "deg": "call:deg", "dim": "call:dim", "Re": "call:Re"},
+    **{"Im": "call:Im", "arg": "call:arg", "Pr": "call:Pr", "tr": "call:tr", "var": "call:var"},
+}
+FUNCTIONS = frozenset(_NAMED)
+_CONSTANTS = {"pi": "π", "Pi": "π", "PI": "π", "infinity": "∞", "inf": "∞", "oo": "∞", "infty": "∞"}
+CONSTANTS = frozenset(_CONSTANTS)
+_LETTER_CONSTANTS = {"π": "π", "e": "e", "i": "i"}
+_CALLED = frozenset("fghFGH")
+_MODULO = frozenset(("mod", "bmod", "pmod"))
+_DERIVATIVE = re.compile(r"d[A-Za-z]/d[A-Za-z]")
+VOWEL = re.compile("[aeiouy]", re.IGNORECASE)
+_DECORATIONS = frozenset(
+    [
+        "dot",
+        "ddot",
+        "vec",
+        "hat",
+        "bar",
+        "overline",
+        "tilde",
+        "widehat",
+        "widetilde",
+        "overrightarrow",
+        "mathbb",
+        "mathfrak",
+    ]
+)
+_OPEN = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉"}
+HEAVY = frozenset(["int", "iint", "iiint", "oint", "lim", "limsup", "liminf"])
+
+
+def parse(tokens: Sequence[Token]) -> Node:
+    """The tree of a formula. Raises ``Unreadable`` where the tokens are none."""
+    parser = _Parser(_expanded(tokens))
+    node = parser.sum()
+    if parser.at != len(parser.tokens):
+        raise Unreadable("more than a formula")
+    return node
+
+
+def _expanded(tokens: Sequence[Token]) -> list[Token]:
+    """With runs of letters taken apart into functions, constants and single letters."""
+    found: list[Token] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        derivative = "".join(own.text for own in tokens[place : place + 3])
+        if token.kind == WORD:
+            known = token.text in FUNCTIONS or token.text in _MODULO
+            found.append(Token(RUN if known else LETTER, token.text, token.space))
+        elif token.kind != RUN:
+            found.append(token)
+        elif _DERIVATIVE.fullmatch(derivative):
+            found.append(Token(LETTER, derivative, token.space))
+            place += 2
+        else:
+            found += _taken_apart(token)
+        place += 1
+    return found
+
+
+def _taken_apart(token: Token) -> list[Token]:
+    text = token.text
+    if text in FUNCTIONS or text in CONSTANTS or text in _MODULO or text == "choose":
+        return [token]
+    if text.lower() in CONNECTIVES:
+        raise Unreadable("several statements")
+    if text in GREEK:
+        return [Token(LETTER, GREEK[text], token.space)]
+    if text[:-1] in FUNCTIONS:
+        return [Token(RUN, text[:-1], token.space), Token(LETTER, text[-1])]
+    if text[:2] == "pi" and len(text) == 3:
+        return [Token(RUN, "pi", token.space), Token(LETTER, text[2])]
+    if len(text) > 3 and VOWEL.search(text):
+        return [Token(LETTER, text, token.space)]
+    return [Token(LETTER, letter, token.space and not place) for place, letter in enumerate(text)]
+
+
+def _is_word(token: Token) -> bool:
+    """Whether a token is a name of several letters, which nobody writes beside other factors."""
+    return token.kind == LETTER and len(token.text) > 1 and token.text.isalpha()
+
+
+def _flat(tokens: Sequence[Token]) -> str:
+    return "".join(token.text for token in tokens if not token.marks("{", "}", ","))
+
+
+class _Parser:
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.depth = 0
+        self.bars = 0
+
+    # What comes next
+
+    def peek(self, ahead: int = 0) -> Token | None:
+        place = self.at + ahead
+        return self.tokens[place] if place < len(self.tokens) else None
+
+    def marks(self, *texts: str, ahead: int = 0) -> bool:
+        token = self.peek(ahead)
+        return token is not None and token.marks(*texts)
+
+    def take(self) -> Token:
+        token = self.peek()
+        if token is None:
+            raise Unreadable("ends too early")
+        self.at += 1
+        return token
+
+    def expect(self, text: str) -> None:
+        if not self.take().marks(text):
+            raise Unreadable(f"no {text}")
+
+    def skip(self, *texts: str) -> bool:
+        found = self.marks(*texts)
+        self.at += found
+        return found
+
+    def deeper(self, read: Callable[[], Node]) -> Node:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise Unreadable("too deep")
+        node = read()
+        self.depth -= 1
+        return node
+
+    def nested(self, read: Callable[[], Node]) -> Node:
+        """What stands between brackets, where a bar may open again."""
+        bars, self.bars = self.bars, 0
+        node = read()
+        self.bars = bars
+        return node
+
+    # Sums and products
+
+    def sum(self) -> Node:
+        terms: list[Node] = []
+        node: Node | None = None
+        while True:
+            sign = ""
+            while self.marks("+", "-", "±", "∓"):
+                own = self.take().text
+                sign = own if not sign else {"+-": "-", "-+": "-", "--": "+", "++": "+"}.get(sign + own, "?")
+            if sign == "?" or (node is not None and not sign):
+                break
+            term = self.product()
+            if sign in ("±", "∓"):
+                term = Operation(sign, (Operation("+", tuple(terms)), term) if terms else (term,))
+                terms = []
+            node = negative(term) if sign == "-" else term
+            terms.append(node)
+            if not self.marks("+", "-", "±", "∓"):
+                break
+        if sign == "?":
+            raise Unreadable("signs")
+        return terms[0] if len(terms) == 1 else Operation("+", tuple(terms))
+
+    def product(self) -> Node:
+        factors, divisors = [self.factor()], []
+        while True:
+            if self.skip("*"):
+                factors.append(self.signed())
+            elif self.skip("/"):
+                divisors.append(self.signed())
+            elif self.follows():
+                if _is_word(self.tokens[self.at - 1]) or _is_word(self.tokens[self.at]):
+                    raise Unreadable("words")
+                factors.append(self.factor())
+            elif (word := self.peek()) is not None and word.kind in (RUN, COMMAND) and word.text in _MODULO:
+                self.at += 1
+                return Operation("mod", (_quotient(factors, divisors), self.signed()))
+            else:
+                return _quotient(factors, divisors)
+
+    def signed(self) -> Node:
+        if self.skip("-"):
+            return negative(self.factor())
+        self.skip("+")
+        return self.factor()
+
+    def follows(self) -> bool:
+        """Whether a factor follows without a sign."""
+        token, before = self.peek(), self.tokens[self.at - 1]
+        if token is None:
+            return False
+        if token.kind == NUMBER:
+            return before.kind not in (NUMBER,) and not before.marks("%")
+        if token.kind == MARK:
+            return token.text in ("(", "[", "{", "⌊", "⌈", "√", "∞", "∠", "△") or (token.text == "|" and not self.bars)
+        if token.kind == COMMAND:
+            return token.text in _BASES or token.text in FUNCTIONS or token.text in _DECORATIONS
+        return token.text not in _MODULO
+
+    # Factors
+
+    def factor(self) -> Node:
+        return self.powers(self.base())
+
+    def base(self) -> Node:
+        return self.deeper(self.atom)
+
+    def powers(self, node: Node) -> Node:
+        for _ in range(_MOST_MARKS):
+            token = self.peek()
+            if token is None or token.kind != MARK:
+                return node
+            if token.text == "^":
+                self.at += 1
+                node = self.exponent(node)
+            elif token.text == "!":
+                self.at += 1
+                node = Operation("!!" if self.skip("!") else "!", (node,))
+            elif token.text == "°":
+                self.at += 1
+                node = Operation("deg", (node,))
+            elif token.text == "%":
+                self.at += 1
+                node = Operation("/", (node, whole(100)))
+            elif token.text == "_" and isinstance(node, Number):
+                self.at += 1
+                node = numerals.in_base(node, self.subscript())
+            else:
+                return node
+        raise Unreadable("too many marks")
+
+    def exponent(self, base: Node) -> Node:
+        if self.skip("°"):
+            return Operation("deg", (base,))
+        if self.marks("{") and self.marks("°", ahead=1) and self.marks("}", ahead=2):
+            self.at += 3
+            return Operation("deg", (base,))
+        if self.marks("'"):
+            raise Unreadable("a prime")
+        power = self.argument(whole_number=True)
+        if self.skip("^"):
+            power = self.deeper(lambda: self.exponent(power))
+        return Operation("^", (base, power))
+
+    def argument(self, *, whole_number: bool = False) -> Node:
+        """A group, or the next token; of a number without braces its first digit, or all where ``whole_number``."""
+        if self.skip("-"):
+            return negative(self.deeper(lambda: self.argument(whole_number=whole_number)))
+        token = self.peek()
+        if token is not None and token.kind == NUMBER and not whole_number and len(token.text) > 1:
+            self.tokens[self.at] = Token(NUMBER, token.text[1:])
+            return numerals.read(token.text[0])
+        return self.base()
+
+    def atom(self) -> Node:
+        token = self.take()
+        if token.kind == NUMBER:
+            return self.number(token)
+        if token.kind == LETTER:
+            return self.symbol(token.text)
+        if token.kind == COMMAND:
+            return self.command(token.text)
+        if token.kind == RUN:
+            if token.text in _CONSTANTS:
+                return Constant(_CONSTANTS[token.text])
+            return self.function(token.text)
+        return self.bracket(token.text)
+
+    def bracket(self, mark: str) -> Node:
+        if mark == "√":
+            return Operation("sqrt", (self.factor() if self.marks("(", "{") else self.base(),))
+        if mark == "∞":
+            return Constant("∞")
+        if mark in ("∠", "△"):
+            name = "".join(self.take().text for _ in range(3) if (own := self.peek()) and own.kind == LETTER)
+            if not name:
+                raise Unreadable("an angle without a name")
+            return Symbol(mark + name)
+        if mark == "|":
+            self.bars += 1
+            node = self.sum()
+            self.expect("|")
+            self.bars -= 1
+            return Operation("abs", (node,))
+        if mark not in _OPEN:
+            raise Unreadable(mark)
+        node = self.nested(self.sum)
+        if (word := self.peek()) is not None and word.kind == COMMAND and word.text == "choose":
+            self.at += 1
+            node = Operation("binom", (node, self.nested(self.sum)))
+        self.expect(_OPEN[mark])
+        return Operation({"⌊": "floor", "⌈": "ceil"}[mark], (node,)) if mark in "⌊⌈" else node
+
+    def number(self, token: Token) -> Node:
+        after = self.peek()
+        if (
+            after is not None
+            and after.kind == COMMAND
+            and after.text in ("overline", "bar", "dot")
+            and "." in token.text
+        ):
+            self.at += 1
+            period = _flat(self.group())
+            while (after := self.peek()) is not None and after.text == "dot":  # 0.\dot{1}4\dot{2} is not written so
+                self.at += 1
+                period += _flat(self.group())
+            return numerals.periodic(token.text, period)
+        if self.skip("…"):
+            return numerals.continued(token.text)
+        node = numerals.read(token.text)
+        if token.text.isdigit() and (part := self.fraction()) is not None:
+            return Number(node.value + part)
+        return node
+
+    def fraction(self) -> Fraction | None:
+        r"""The fraction of a mixed number, where one follows a whole number: ``\frac13`` or `` 1/3``."""
+        place, token = self.at, self.peek()
+        if token is None:
+            return None
+        if token.kind == COMMAND and token.text == "frac":
+            self.at += 1
+            try:
+                top, bottom = self.argument(), self.argument()
+            except Unreadable:
+                top = bottom = Symbol("")
+        elif token.kind == NUMBER and token.space and self.marks("/", ahead=1):
+            top, bottom = numerals.read(token.text), Symbol("")
+            if (last := self.peek(2)) is not None and last.kind == NUMBER:
+                bottom = numerals.read(last.text)
+            self.at += 3
+        else:
+            return None
+        if isinstance(top, Number) and isinstance(bottom, Number) and 0 < top.value < bottom.value:
+            return top.value / bottom.value
+        self.at = place
+        return None
+
+    def group(self) -> list[Token]:
+        """The tokens of a group, or the next token."""
+        if not self.skip("{"):
+            return [self.take()]
+        start, level = self.at, 1
+        while level:
+            token = self.take()
+            level += token.marks("{") - token.marks("}")
+        return self.tokens[start : self.at - 1]
+
+    def subscript(self) -> str:
+        return _flat(self.group())
+
+    # Names
+
+    def symbol(self, name: str) -> Node:
+        primes = 0
+        while True:
+            if self.marks("_"):
+                self.at += 1
+                name += f"_{self.subscript()}"
+            elif self.skip("'"):
+                primes += 1
+            elif self.marks("^") and self.primed():
+                primes += self.primed()
+                self.at += 1
+                self.group()
+            else:
+                break
+        name += "'" * primes
+        if name in _LETTER_CONSTANTS:
+            return Constant(_LETTER_CONSTANTS[name])
+        applied = (
+            self.marks("(") and (own := self.peek(1)) is not None and own.kind == NUMBER and self.marks(")", ahead=2)
+        )
+        if self.marks("(") and (primes or applied or name[0] in _CALLED):
+            return Operation(f"call:{name}", self.arguments())
+        return Symbol(name)
+
+    def primed(self) -> int:
+        r"""How many primes ``^{\prime\prime}`` is; 0 where it is an exponent."""
+        if self.marks("'", ahead=1):
+            return 1
+        if not self.marks("{", ahead=1):
+            return 0
+        count = 0
+        while self.marks("'", ahead=2 + count):
+            count += 1
+        return count if self.marks("}", ahead=2 + count) else 0
+
+    def arguments(self) -> tuple[Node, ...]:
+        closing = _OPEN[self.take().text]
+        found = [self.nested(self.sum)]
+        while self.skip(","):
+            found.append(self.nested(self.sum))
+        self.expect(closing)
+        return tuple(found)
+
+    def function(self, name: str) -> Node:
+        """A function by its name, with power, base and argument."""
+        own = _NAMED[name]
+        power: Node | None = None
+        base: tuple[Node, ...] = ()
+        if self.skip("_"):
+            base = (self.argument(whole_number=True),)
+        if self.skip("^"):
+            power = self.argument(whole_number=True)
+        if not base and self.skip("_"):
+            base = (self.argument(whole_number=True),)
+        if self.marks("(", "[", "{"):
+            arguments = self.arguments()
+        elif own == "sqrt":
+            arguments = (self.base(),)
+        else:
+            arguments = (self.operand(),)
+        if own == "log" and base:
+            node: Node = Operation("log", (*arguments, *base))
+        else:
+            node = Operation("log" if own == "ln" else own, arguments)
+            if name in ("log", "lg"):
+                node = Operation("log10" if name == "lg" else "log", arguments)
+        if isinstance(power, Number) and power.value == -1 and own in _ROUND:
+            return Operation(f"arc{own}", arguments)
+        return Operation("^", (node, power)) if power is not None else node
+
+    def operand(self) -> Node:
+        r"""The argument of a function without brackets: ``2\pi x`` in ``\sin 2\pi x \cos x``."""
+        factors = [negative(self.factor()) if self.skip("-") else self.factor()]
+        while self.follows() and (token := self.peek()) is not None:
+            function = token.kind in (RUN, COMMAND) and token.text in FUNCTIONS and token.text != "sqrt"
+            if function or token.marks("(", "[", "|"):
+                break
+            factors.append(self.factor())
+        return factors[0] if len(factors) == 1 else Operation("*", tuple(factors))
+
+    def command(self, name: str) -> Node:
+        if name in FUNCTIONS and name != "sqrt":
+            return self.function(name)
+        if name == "sqrt":
+            if self.skip("["):
+                index = self.nested(self.sum)
+                self.expect("]")
+                return Operation("root", (self.argument(whole_number=True), index))
+            return Operation("sqrt", (self.argument(whole_number=True),))
+        if name == "frac":
+            return self.quotient()
+        if name in ("binom", "dbinom", "tbinom"):
+            return Operation("binom", (self.argument(), self.argument()))
+        if name in _DECORATIONS:
+            return self.symbol(f"{name}:{_flat(self.group())}")
+        if name in ("sum", "prod"):
+            return self.series(name)
+        if name == "partial":
+            return self.symbol("∂")
+        raise Unreadable(f"\\{name}")
+
+    def quotient(self) -> Node:
+        """A fraction, or a derivative, which is one name."""
+        place = self.at
+        if self.marks("{"):
+            top = self.group()
+            bottom = self.group() if self.marks("{") else []
+            if _differential(top) and _differential(bottom) and len(bottom) > 1:
+                return self.symbol(f"{_flat(top)}/{_flat(bottom)}")
+            self.at = place
+        return Operation("/", (self.argument(), self.argument()))
+
+    def series(self, name: str) -> Node:
+        """A finite sum or product over whole numbers."""
+        self.expect("_")
+        self.expect("{")
+        variable = self.base()
+        self.expect("=")
+        first = self.nested(self.sum)
+        self.expect("}")
+        self.expect("^")
+        last = self.argument(whole_number=True)
+        if not isinstance(variable, Symbol | Constant):
+            raise Unreadable("a sum over no letter")
+        return Operation(name, (Symbol(variable.name), first, last, _bound(self.product(), variable.name)))
+
+
+def _bound(node: Node, name: str) -> Node:
+    """The body of a sum, where its variable is no constant."""
+    if isinstance(node, Constant) and node.name == name:
+        return Symbol(name)
+    if isinstance(node, Operation):
+        return Operation(node.name, tuple(_bound(part, name) for part in node.arguments))
+    return node
+
+
+def _quotient(factors: Sequence[Node], divisors: Sequence[Node]) -> Node:
+    """One fraction, however many signs of division there are, so that no chain of them makes a deep tree."""
+    top, *bottom = (own[0] if len(own) == 1 else Operation("*", tuple(own)) for own in (factors, divisors) if own)
+    return Operation("/", (top, *bottom)) if bottom else top
+
+
+def _differential(tokens: Sequence[Token]) -> bool:
+    """Whether tokens are ``d``, ``d^2 y``, ``\\partial x`` and the like."""
+    if not tokens or tokens[0].text not in ("d", "partial") or len(tokens) > 16:
+        return False
+    return all(token.kind in (LETTER, NUMBER) or token.marks("^", "_", "{", "}") for token in tokens[1:])
+
+
+_BASES = frozenset(["frac", "sqrt", "binom", "dbinom", "tbinom", "sum", "prod", "partial"])
