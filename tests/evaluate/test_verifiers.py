@@ -19,6 +19,12 @@ def question(answer: str, **fields) -> Question:
     return Question(id="q", question="?", answer=answer, **fields)
 
 
+def judged(module, reference: str, answer: str) -> str:
+    """The outcome, in this process."""
+    word = module.judge(question(reference), answer)
+    return module.run(word.payload)["outcome"] if isinstance(word, Job) else word.outcome.value
+
+
 @pytest.mark.parametrize(
     ("latex", "expected"),
     [
@@ -215,6 +221,9 @@ def test_none_is_undecided_with_a_reason():
         (r"\text{Evelyn}", "evelyn", Outcome.RIGHT),
         (r"\boxed{5}", "5", Outcome.RIGHT),
         (r"\frac{3}{4}", "3/4", Outcome.RIGHT),
+        ("0.5", "50%", Outcome.RIGHT),
+        ("3000000", "3 million", Outcome.RIGHT),
+        ("4", "n = 5", Outcome.WRONG),
     ],
 )
 def test_math_without_algebra(reference, answer, outcome):
@@ -225,7 +234,7 @@ def test_math_without_algebra(reference, answer, outcome):
 
 @pytest.mark.parametrize(
     ("reference", "answer"),
-    [("x^2+2x+1", "(x+1)^2"), ("3", "3x"), ("3", r"3\pi"), ("0.5", "50%"), ("3000000", "3 million"), ("4", "n = 5")],
+    [("x^2+2x+1", "(x+1)^2"), ("3", "3x"), ("3", r"3\pi"), ("2^{10}", "1024"), (r"\int_0^1 x dx", "1/2")],
 )
 def test_what_needs_algebra_goes_to_a_worker(reference, answer):
     assert isinstance(math.judge(question(reference), answer), Job)
@@ -311,12 +320,11 @@ def test_two_guesses_are_wrong_for_both(answer, one, other):
         ("26", "f(5) = 26"),
         ("90", "1.5 hours = 90 minutes"),
         ("1234", "1,234"),
-        ("28", "28 and verify"),
         ("36", r"\sum_{i=1}^{8} i = 36"),
     ],
 )
 def test_one_value_may_be_said_in_several_ways(reference, answer):
-    assert number.judge(question(reference), answer).outcome is Outcome.RIGHT or "and" in answer
+    assert number.judge(question(reference), answer).outcome is Outcome.RIGHT
     assert not hedge.stated(answer).differ
     first = math.judge(question(reference), answer)
     assert isinstance(first, Job) or first.outcome is Outcome.RIGHT
@@ -333,15 +341,13 @@ def test_one_value_may_be_said_in_several_ways(reference, answer):
 )
 def test_formulas_are_compared_by_their_values(answer, same):
     (reference,) = (part.strip() for part in answer.replace("\\approx", "=").split("=")[1:])
-    job = math.judge(question(reference), answer)
-    assert isinstance(job, Job)
-    assert math.run(job.payload)["outcome"] == ("right" if same else "wrong")
+    assert judged(math, reference, answer) == ("right" if same else "wrong")
 
 
 def test_references_of_several_values_are_compared_as_they_were():
     for reference in ("3, 8", r"\{3, 8\}", "(3, 8)", r"3 \text{ or } 8", r"\pm 3"):
         assert not hedge.single(reference)
-    assert isinstance(math.judge(question("(3, 8)"), "3, 8"), Job)
+    assert judged(math, "(3, 8)", "3, 8") == "right"
 
 
 @pytest.mark.parametrize(
