@@ -37,6 +37,11 @@ def judged(module, reference: str, answer: str) -> str:
         (r"\$5", "$5"),
         (r"\textbf{\text{a}}", "a"),
         (r"90^\circ", "90°"),
+        (r"\frac{x+1}{2}", "(x+1)/2"),
+        (r"\frac{1}{2x}", "1/(2x)"),
+        (r"\frac{1}{2}x", "1/2 x"),
+        (r"2\frac{1}{3}", "2 1/3"),
+        ("Zu\u0308rich", "Zürich"),
         ("plain", "plain"),
     ],
 )
@@ -64,6 +69,8 @@ def test_folding_twice_changes_nothing(value):
         ("'a' or 'b'", "a' or 'b", False),
         ("Oklahoma!", "Oklahoma", True),
         ("...", "..", False),
+        (r"\frac{x+1}{2}", "x+1/2", False),
+        (r"\frac{x+1}{2}", "(x+1)/2", True),
     ],
 )
 def test_text(reference, answer, right):

@@ -33,8 +33,8 @@ class Plain:
 
 def judge(question: Question, answer: str) -> Verdict:
     """Right where the numbers are equal; undecided where the reference is no number."""
-    reference, value = number(read(question.answer, short=True)), read(_unmarked(answer), short=True)
-    given = number(value)
+    reference, value = of(question.answer), _value(answer)
+    given = _number(value)
     if reference is None:
         reason = f"the reference answer '{question.answer[:40]}' is no single number"
         return Verdict(outcome=Outcome.UNDECIDED, reason=reason, answer=answer)
@@ -44,13 +44,17 @@ def judge(question: Question, answer: str) -> Verdict:
     return Verdict(outcome=Outcome.RIGHT if equal(given, reference) else Outcome.WRONG, answer=answer)
 
 
-def _unmarked(answer: str) -> str:
+def _value(text: str) -> Value:
     """Without exclamation marks at the end, which are no factorials here: there are no formulas."""
-    return answer.rstrip().rstrip("!")
+    return read(text.rstrip().rstrip("!"), short=True)
 
 
-def number(value: Value) -> Plain | None:
-    """The one number of a value; None where there is none, several, or a formula."""
+def of(text: str) -> Plain | None:
+    """The one number of a text; None where there is none, several, or a formula."""
+    return _number(_value(text))
+
+
+def _number(value: Value) -> Plain | None:
     if isinstance(value, Relation) and value.sign == "=" and states(value.left, value.right):
         value = value.right
     if not isinstance(value, Quantity) or value.mixed:

@@ -42,6 +42,7 @@ from innerloop.evaluate.verify.values.tree import (
 )
 from innerloop.evaluate.verify.values.units import Unit, short
 
+SYMMETRIC = frozenset(("=", "≠", "≈", "≡", "∼", "≅", "∥", "⊥"))  # relations whose sides may change places
 _MOST_PAIRS = 400  # comparisons of the elements of two sets
 
 
@@ -51,8 +52,8 @@ def equal(answer: Value, reference: Value) -> bool:
         return True
     if isinstance(answer, Option) or isinstance(reference, Option):
         return _options(answer, reference)
-    answer, reference = _named(answer, reference)
-    answer, reference = _alike(answer, reference)
+    answer, reference = named(answer, reference)
+    answer, reference = alike(answer, reference)
     if type(answer) is not type(reference):
         return False
     rule = _RULES.get(type(answer))
@@ -64,7 +65,7 @@ def _options(answer: Value, reference: Value) -> bool:
         return answer.letter == reference.letter
     option, other, asked = (answer, reference, False) if isinstance(answer, Option) else (reference, answer, True)
     assert isinstance(option, Option)
-    letter = _letter(other)
+    letter = letter_of(other)
     if letter is not None:
         return letter == option.letter or (asked and letter.upper() == option.letter)
     if option.rest is None:
@@ -72,7 +73,8 @@ def _options(answer: Value, reference: Value) -> bool:
     return equal(other, option.rest) if asked else equal(option.rest, other)
 
 
-def _letter(value: Value) -> str | None:
+def letter_of(value: Value) -> str | None:
+    """The one letter that an answer is."""
     if isinstance(value, Text) and len(value.words) == 1:
         return value.words.upper()
     if isinstance(value, Quantity) and isinstance(value.node, Symbol) and len(value.node.name) == 1:
@@ -83,7 +85,7 @@ def _letter(value: Value) -> str | None:
 # Names
 
 
-def _named(answer: Value, reference: Value) -> tuple[Value, Value]:
+def named(answer: Value, reference: Value) -> tuple[Value, Value]:
     """Without the name of ``x = 5`` where the other has none, or where both have the same."""
     one, other = _equation(answer), _equation(reference)
     if one is None and other is None:
@@ -125,7 +127,7 @@ def _renamed(one: Relation, other: Relation) -> Value | None:
 # Kinds that mean the same
 
 
-def _alike(answer: Value, reference: Value) -> tuple[Value, Value]:
+def alike(answer: Value, reference: Value) -> tuple[Value, Value]:
     """Both in one kind, where they can be."""
     one, other = _series(answer, reference), _series(reference, answer)
     if (isinstance(one, Quantity) and isinstance(other, Collection)) or (
@@ -167,7 +169,7 @@ def _series(value: Value, other: Value) -> Value:
 
 
 def _quotient(value: Value) -> Value:
-    if isinstance(value, Ratio) and len(value.parts) == 2 and not _is_clock(value):
+    if isinstance(value, Ratio) and len(value.parts) == 2 and not is_clock(value):
         return Quantity(Operation("/", value.parts))
     return value
 
@@ -201,23 +203,29 @@ def exact_value(node: Node) -> Fraction | None:
 
 def _same(answer: Node, reference: Node) -> bool:
     if isinstance(answer, Number) and isinstance(reference, Number) and reference.base and not answer.base:
-        try:
-            answer = rebased(answer, reference.base)
-        except Unreadable:
-            return False
+        digits = in_base_of(answer, reference)
+        return digits is not None and digits.value == reference.value
     return numeric.same(answer, reference) or decimals.near(answer, reference)
+
+
+def in_base_of(answer: Number, reference: Number) -> Number | None:
+    """The answer's digits in the reference's base; None where that base lacks one of them."""
+    try:
+        return rebased(answer, reference.base)
+    except Unreadable:
+        return None
 
 
 def _with_units(answer: Quantity, reference: Quantity) -> tuple[Node | None, Node | None]:
     """The numbers in one unit; None where the units are of different kinds."""
     one, other = answer.unit, reference.unit
     if one is not None and other is None:
-        reference = _lettered(reference)
+        reference = lettered(reference)
         other = reference.unit
         if other is None:
             return (None if answer.mixed else answer.node), reference.node
     if other is not None and one is None:
-        answer = _lettered(answer)
+        answer = lettered(answer)
         one = answer.unit
         if one is None:
             return answer.node, (None if reference.mixed else reference.node)
@@ -231,9 +239,11 @@ def _with_units(answer: Quantity, reference: Quantity) -> tuple[Node | None, Nod
     return (answer.node, reference.node) if _share_words(one, other) else (None, None)
 
 
-def _lettered(value: Quantity) -> Quantity:
+def lettered(value: Quantity) -> Quantity:
     """``12s`` as 12 seconds, for an answer in seconds."""
     node = value.node
+    if isinstance(node, Operation) and node.name == "/" and (top := lettered(Quantity(node.arguments[0]))).unit:
+        return Quantity(Operation("/", (top.node, *node.arguments[1:])), top.unit)
     if isinstance(node, Operation) and node.name == "*" and isinstance(node.arguments[-1], Symbol):
         unit = short(node.arguments[-1].name)
         if unit is not None and not any(map(symbols, node.arguments[:-1])):
@@ -256,8 +266,8 @@ def _ratios(answer: Ratio, reference: Ratio) -> bool:
     """Times of day by hours and minutes, ratios up to a factor."""
     if len(answer.parts) != len(reference.parts):
         return False
-    if answer.half or reference.half or (_is_clock(answer) and _is_clock(reference)):
-        return _time(answer) == _time(reference) is not None
+    if answer.half or reference.half or (is_clock(answer) and is_clock(reference)):
+        return time_of_day(answer) == time_of_day(reference) is not None
     pairs = list(zip(answer.parts, reference.parts, strict=True))
     zeros = [(numeric.is_zero(one), numeric.is_zero(other)) for one, other in pairs]
     first = next((place for place, pair in enumerate(zeros) if not all(pair)), None)
@@ -267,14 +277,14 @@ def _ratios(answer: Ratio, reference: Ratio) -> bool:
     return all(numeric.same(Operation("*", (one, bottom)), Operation("*", (other, top))) for one, other in pairs)
 
 
-def _is_clock(value: Ratio) -> bool:
+def is_clock(value: Ratio) -> bool:
     """Whether the parts look like hours and minutes."""
     if len(value.written) not in (2, 3) or not all(value.written):
         return False
     return int(value.written[0]) < 25 and all(len(own) == 2 and int(own) < 60 for own in value.written[1:])
 
 
-def _time(value: Ratio) -> tuple[int, ...] | None:
+def time_of_day(value: Ratio) -> tuple[int, ...] | None:
     """Hours of the day and minutes. ``4:30`` is not 4:30 p.m., ``16:30`` is."""
     if not all(value.written) or not value.written:
         return None
@@ -338,7 +348,7 @@ def _relations(answer: Relation, reference: Relation) -> bool:
     signs = {answer.sign, reference.sign}
     if len(signs) > 1:
         return False
-    symmetric = answer.sign in ("=", "≠", "≈", "≡", "∼", "≅", "∥", "⊥")
+    symmetric = answer.sign in SYMMETRIC
     one, other = statements.difference(answer), statements.difference(reference)
     if one is not None and other is not None and answer.sign in ("=", "<", "≤", "≠"):
         if numeric.proportional(one, other, positive=not symmetric):

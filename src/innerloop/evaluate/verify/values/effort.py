@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from innerloop.evaluate.verify.values import exact, formula
+from innerloop.evaluate.verify.values import exact, names
 from innerloop.evaluate.verify.values.kinds import Unread, Value
 from innerloop.evaluate.verify.values.tokens import COMMAND, Token
 from innerloop.evaluate.verify.values.tree import Constant, Node, Number, Operation, Symbol, walk
@@ -14,6 +14,8 @@ from innerloop.evaluate.verify.values.tree import Constant, Node, Number, Operat
 _PLAIN = frozenset(("+", "*", "/", "neg"))
 _LIGHT = 40  # nodes
 _LIGHT_DIGITS = 400
+_SMALL = 150
+_SMALL_DIGITS = 10_000
 
 
 def nodes(value: Any) -> Iterator[Node]:
@@ -37,6 +39,12 @@ def is_light(value: Value) -> bool:
     return len(parts) <= 2 or sum(map(exact.weight, parts)) <= _LIGHT_DIGITS
 
 
+def is_small(value: Value) -> bool:
+    """Whether a comparison takes milliseconds, letters and roots included."""
+    parts = [part for node in nodes(value) for part in walk(node)]
+    return len(parts) <= _SMALL and sum(map(exact.weight, parts)) <= _SMALL_DIGITS
+
+
 def _is_plain(node: Node) -> bool:
     return (
         isinstance(node, Number)
@@ -51,4 +59,4 @@ def needs_last_resort(value: Value) -> bool:
 
 
 def _is_heavy(token: Token) -> bool:
-    return token.kind == COMMAND and (token.text in formula.HEAVY or token.text in ("sum", "prod"))
+    return token.kind == COMMAND and (token.text in names.HEAVY or token.text in ("sum", "prod"))

@@ -7,12 +7,24 @@ mixed numbers. A letter before a bracket is a factor, but for f, g, h and letter
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from innerloop.evaluate.verify.values import numerals
-from innerloop.evaluate.verify.values.tokens import COMMAND, GREEK, LETTER, MARK, NUMBER, RUN, WORD, Token
+from innerloop.evaluate.verify.values.cursor import Cursor
+from innerloop.evaluate.verify.values.names import (
+    CALLED,
+    CONSTANT_OF,
+    FUNCTIONS,
+    LETTER_CONSTANTS,
+    MODULO,
+    NAMED,
+    ROUND,
+    expanded,
+    flat,
+    is_word,
+)
+from innerloop.evaluate.verify.values.tokens import COMMAND, LETTER, MARK, NUMBER, RUN, Token
 from innerloop.evaluate.verify.values.tree import (
     Constant,
     Node,
@@ -23,153 +35,23 @@ from innerloop.evaluate.verify.values.tree import (
     negative,
     whole,
 )
-from innerloop.evaluate.verify.values.words import CONNECTIVES
+from innerloop.evaluate.verify.values.words import listed
 
-DEEPEST = 50  # levels of brackets, roots, exponents, functions
 _MOST_MARKS = 6  # exponents, factorials and the like after one another
-_ROUND = ("sin", "cos", "tan", "cot", "sec", "csc")
-_NAMED = {
-    **{name: name for name in _ROUND},
-    **{f"arc{name}": f"arc{name}" for name in _ROUND},
-    **{f"a{name}": f"arc{name}" for name in _ROUND},
-    **{f"{name}h": f"{name}h" for name in _ROUND},
-    **{"tg": "tan", "ctg": "cot", "cosec": "csc", "ln": "ln", "log": "log", "lg": "log", "exp": "exp", "abs": "abs"},
-    **{"sqrt": "sqrt", "sgn": "sgn", "sign": "sgn", "floor": "floor", "ceil": "ceil", "gcd": "gcd", "lcm": "lcm"},
-    **{"min": "min", "max": "max", "det": "call:det", "deg": "call:deg", "dim": "call:dim", "Re": "call:Re"},
-    **{"Im": "call:Im", "arg": "call:arg", "Pr": "call:Pr", "tr": "call:tr", "var": "call:var"},
-}
-FUNCTIONS = frozenset(_NAMED)
-_CONSTANTS = {"pi": "π", "Pi": "π", "PI": "π", "infinity": "∞", "inf": "∞", "oo": "∞", "infty": "∞"}
-CONSTANTS = frozenset(_CONSTANTS)
-_LETTER_CONSTANTS = {"π": "π", "e": "e", "i": "i"}
-_CALLED = frozenset("fghFGH")
-_MODULO = frozenset(("mod", "bmod", "pmod"))
-_DERIVATIVE = re.compile(r"d[A-Za-z]/d[A-Za-z]")
-VOWEL = re.compile("[aeiouy]", re.IGNORECASE)
-_DECORATIONS = frozenset(
-    [
-        "dot",
-        "ddot",
-        "vec",
-        "hat",
-        "bar",
-        "overline",
-        "tilde",
-        "widehat",
-        "widetilde",
-        "overrightarrow",
-        "mathbb",
-        "mathfrak",
-    ]
-)
+_DECORATIONS = listed("dot ddot vec hat bar overline tilde widehat widetilde overrightarrow mathbb mathfrak")
 _OPEN = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉"}
-HEAVY = frozenset(["int", "iint", "iiint", "oint", "lim", "limsup", "liminf"])
 
 
 def parse(tokens: Sequence[Token]) -> Node:
     """The tree of a formula. Raises ``Unreadable`` where the tokens are none."""
-    parser = _Parser(_expanded(tokens))
+    parser = _Parser(expanded(tokens))
     node = parser.sum()
     if parser.at != len(parser.tokens):
         raise Unreadable("more than a formula")
     return node
 
 
-def _expanded(tokens: Sequence[Token]) -> list[Token]:
-    """With runs of letters taken apart into functions, constants and single letters."""
-    found: list[Token] = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        derivative = "".join(own.text for own in tokens[place : place + 3])
-        if token.kind == WORD:
-            known = token.text in FUNCTIONS or token.text in _MODULO
-            found.append(Token(RUN if known else LETTER, token.text, token.space))
-        elif token.kind != RUN:
-            found.append(token)
-        elif _DERIVATIVE.fullmatch(derivative):
-            found.append(Token(LETTER, derivative, token.space))
-            place += 2
-        else:
-            found += _taken_apart(token)
-        place += 1
-    return found
-
-
-def _taken_apart(token: Token) -> list[Token]:
-    text = token.text
-    if text in FUNCTIONS or text in CONSTANTS or text in _MODULO or text == "choose":
-        return [token]
-    if text.lower() in CONNECTIVES:
-        raise Unreadable("several statements")
-    if text in GREEK:
-        return [Token(LETTER, GREEK[text], token.space)]
-    if text[:-1] in FUNCTIONS:
-        return [Token(RUN, text[:-1], token.space), Token(LETTER, text[-1])]
-    if text[:2] == "pi" and len(text) == 3:
-        return [Token(RUN, "pi", token.space), Token(LETTER, text[2])]
-    if len(text) > 3 and VOWEL.search(text):
-        return [Token(LETTER, text, token.space)]
-    return [Token(LETTER, letter, token.space and not place) for place, letter in enumerate(text)]
-
-
-def _is_word(token: Token) -> bool:
-    """Whether a token is a name of several letters, which nobody writes beside other factors."""
-    return token.kind == LETTER and len(token.text) > 1 and token.text.isalpha()
-
-
-def _flat(tokens: Sequence[Token]) -> str:
-    return "".join(token.text for token in tokens if not token.marks("{", "}", ","))
-
-
-class _Parser:
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.depth = 0
-        self.bars = 0
-
-    # What comes next
-
-    def peek(self, ahead: int = 0) -> Token | None:
-        place = self.at + ahead
-        return self.tokens[place] if place < len(self.tokens) else None
-
-    def marks(self, *texts: str, ahead: int = 0) -> bool:
-        token = self.peek(ahead)
-        return token is not None and token.marks(*texts)
-
-    def take(self) -> Token:
-        token = self.peek()
-        if token is None:
-            raise Unreadable("ends too early")
-        self.at += 1
-        return token
-
-    def expect(self, text: str) -> None:
-        if not self.take().marks(text):
-            raise Unreadable(f"no {text}")
-
-    def skip(self, *texts: str) -> bool:
-        found = self.marks(*texts)
-        self.at += found
-        return found
-
-    def deeper(self, read: Callable[[], Node]) -> Node:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise Unreadable("too deep")
-        node = read()
-        self.depth -= 1
-        return node
-
-    def nested(self, read: Callable[[], Node]) -> Node:
-        """What stands between brackets, where a bar may open again."""
-        bars, self.bars = self.bars, 0
-        node = read()
-        self.bars = bars
-        return node
-
+class _Parser(Cursor):
     # Sums and products
 
     def sum(self) -> Node:
@@ -202,10 +84,10 @@ class _Parser:
             elif self.skip("/"):
                 divisors.append(self.signed())
             elif self.follows():
-                if _is_word(self.tokens[self.at - 1]) or _is_word(self.tokens[self.at]):
+                if is_word(self.tokens[self.at - 1]) or is_word(self.tokens[self.at]):
                     raise Unreadable("words")
                 factors.append(self.factor())
-            elif (word := self.peek()) is not None and word.kind in (RUN, COMMAND) and word.text in _MODULO:
+            elif (word := self.peek()) is not None and word.kind in (RUN, COMMAND) and word.text in MODULO:
                 self.at += 1
                 return Operation("mod", (_quotient(factors, divisors), self.signed()))
             else:
@@ -228,7 +110,7 @@ class _Parser:
             return token.text in ("(", "[", "{", "⌊", "⌈", "√", "∞", "∠", "△") or (token.text == "|" and not self.bars)
         if token.kind == COMMAND:
             return token.text in _BASES or token.text in FUNCTIONS or token.text in _DECORATIONS
-        return token.text not in _MODULO
+        return token.text not in MODULO
 
     # Factors
 
@@ -294,8 +176,8 @@ class _Parser:
         if token.kind == COMMAND:
             return self.command(token.text)
         if token.kind == RUN:
-            if token.text in _CONSTANTS:
-                return Constant(_CONSTANTS[token.text])
+            if token.text in CONSTANT_OF:
+                return Constant(CONSTANT_OF[token.text])
             return self.function(token.text)
         return self.bracket(token.text)
 
@@ -333,10 +215,10 @@ class _Parser:
             and "." in token.text
         ):
             self.at += 1
-            period = _flat(self.group())
+            period = flat(self.group())
             while (after := self.peek()) is not None and after.text == "dot":  # 0.\dot{1}4\dot{2} is not written so
                 self.at += 1
-                period += _flat(self.group())
+                period += flat(self.group())
             return numerals.periodic(token.text, period)
         if self.skip("…"):
             return numerals.continued(token.text)
@@ -368,19 +250,6 @@ class _Parser:
         self.at = place
         return None
 
-    def group(self) -> list[Token]:
-        """The tokens of a group, or the next token."""
-        if not self.skip("{"):
-            return [self.take()]
-        start, level = self.at, 1
-        while level:
-            token = self.take()
-            level += token.marks("{") - token.marks("}")
-        return self.tokens[start : self.at - 1]
-
-    def subscript(self) -> str:
-        return _flat(self.group())
-
     # Names
 
     def symbol(self, name: str) -> Node:
@@ -398,12 +267,12 @@ class _Parser:
             else:
                 break
         name += "'" * primes
-        if name in _LETTER_CONSTANTS:
-            return Constant(_LETTER_CONSTANTS[name])
+        if name in LETTER_CONSTANTS:
+            return Constant(LETTER_CONSTANTS[name])
         applied = (
             self.marks("(") and (own := self.peek(1)) is not None and own.kind == NUMBER and self.marks(")", ahead=2)
         )
-        if self.marks("(") and (primes or applied or name[0] in _CALLED):
+        if self.marks("(") and (primes or applied or name[0] in CALLED):
             return Operation(f"call:{name}", self.arguments())
         return Symbol(name)
 
@@ -428,7 +297,7 @@ class _Parser:
 
     def function(self, name: str) -> Node:
         """A function by its name, with power, base and argument."""
-        own = _NAMED[name]
+        own = NAMED[name]
         power: Node | None = None
         base: tuple[Node, ...] = ()
         if self.skip("_"):
@@ -449,7 +318,7 @@ class _Parser:
             node = Operation("log" if own == "ln" else own, arguments)
             if name in ("log", "lg"):
                 node = Operation("log10" if name == "lg" else "log", arguments)
-        if isinstance(power, Number) and power.value == -1 and own in _ROUND:
+        if isinstance(power, Number) and power.value == -1 and own in ROUND:
             return Operation(f"arc{own}", arguments)
         return Operation("^", (node, power)) if power is not None else node
 
@@ -477,7 +346,7 @@ class _Parser:
         if name in ("binom", "dbinom", "tbinom"):
             return Operation("binom", (self.argument(), self.argument()))
         if name in _DECORATIONS:
-            return self.symbol(f"{name}:{_flat(self.group())}")
+            return self.symbol(f"{name}:{flat(self.group())}")
         if name in ("sum", "prod"):
             return self.series(name)
         if name == "partial":
@@ -491,7 +360,7 @@ class _Parser:
             top = self.group()
             bottom = self.group() if self.marks("{") else []
             if _differential(top) and _differential(bottom) and len(bottom) > 1:
-                return self.symbol(f"{_flat(top)}/{_flat(bottom)}")
+                return self.symbol(f"{flat(top)}/{flat(bottom)}")
             self.at = place
         return Operation("/", (self.argument(), self.argument()))
 
@@ -532,4 +401,4 @@ def _differential(tokens: Sequence[Token]) -> bool:
     return all(token.kind in (LETTER, NUMBER) or token.marks("^", "_", "{", "}") for token in tokens[1:])
 
 
-_BASES = frozenset(["frac", "sqrt", "binom", "dbinom", "tbinom", "sum", "prod", "partial"])
+_BASES = listed("frac sqrt binom dbinom tbinom sum prod partial")

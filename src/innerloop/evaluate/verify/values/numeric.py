@@ -350,3 +350,14 @@ def _digits(value: Any, digits: int) -> str:
     if abs(value) < context.mpf(10) ** -(2 * _GUARD):
         return "0/1"
     return str(context.nstr(value, digits - 10))
+
+
+def direction(node: Node, *, signed: bool) -> str:
+    """What formulas share that are a number times each other (a positive one, where ``signed``)."""
+    names = sorted(symbols(node))
+    values = [value_of(node, point, _needed(node)) for point in points(names)]
+    first = next((value for value in values if value is not None and value), None)
+    if first is None:
+        return "nothing"
+    scale = abs(first) if signed else first
+    return " ".join("~" if value is None else _digits(value / scale, 2 * _GUARD) for value in values)

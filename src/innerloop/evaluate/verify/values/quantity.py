@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from innerloop.evaluate.verify.values import formula, units, words
+from innerloop.evaluate.verify.values import formula, names, units, words
 from innerloop.evaluate.verify.values.kinds import Quantity, Relation, Text, Value
 from innerloop.evaluate.verify.values.tokens import COMMAND, LETTER, MARK, NUMBER, RUN, WORD, Token
 from innerloop.evaluate.verify.values.tree import Node, Number, Operation, Symbol, Unreadable, negative
@@ -38,36 +38,8 @@ _AFTER = (
 )
 _NEGATIVE = frozenset(("negative", "minus"))
 _MOST_SEGMENTS = 4
-_SMALL_WORDS = frozenset(
-    [
-        "is",
-        "in",
-        "of",
-        "it",
-        "he",
-        "we",
-        "so",
-        "an",
-        "as",
-        "at",
-        "be",
-        "by",
-        "do",
-        "if",
-        "my",
-        "no",
-        "on",
-        "or",
-        "to",
-        "up",
-        "us",
-        "go",
-        "are",
-        "was",
-        "were",
-        "has",
-        "had",
-    ]
+_SMALL_WORDS = words.listed(
+    """is in of it he we so an as at be by do if my no on or to up us go are was were has had"""
 )
 _NEAR = 3  # words before a number that may change it
 ANY = Symbol("")  # the left side of a bound: whatever was asked for
@@ -199,16 +171,16 @@ def _begins_unit(tokens: Sequence[Token], place: int, *, short: bool) -> bool:
     if before.marks("^", "_", "+", "-", "*", "/", "±", "√") or before.kind == COMMAND:
         return False
     if token.kind == WORD:
-        return token.text not in formula.FUNCTIONS and token.text not in ("mod", "choose")
+        return token.text not in names.FUNCTIONS and token.text not in ("mod", "choose")
     if token.kind == RUN:
         text = token.text
         known = units.is_known(text) and (
             len(text) > 2 or token.space or short or text.lower() in ("cm", "km", "kg", "bn")
         )
-        name = len(text) > 2 and text not in formula.FUNCTIONS and text not in formula.CONSTANTS and token.space
+        name = len(text) > 2 and text not in names.FUNCTIONS and text not in names.CONSTANTS and token.space
         if text.lower() in _SMALL_WORDS and token.space:
             return True
-        return text not in ("mod", "choose", "pi") and (known or (name and formula.VOWEL.search(text) is not None))
+        return text not in ("mod", "choose", "pi") and (known or (name and names.VOWEL.search(text) is not None))
     if token.kind == LETTER:
         follows = (
             place + 1 == len(tokens) or tokens[place + 1].marks("/", "^", ".", "*") or tokens[place + 1].kind == LETTER

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from innerloop.evaluate.verify.values import formula, quantity, statements, words
+from innerloop.evaluate.verify.values import formula, names, quantity, statements, words
 from innerloop.evaluate.verify.values.brackets import (
     CLOSING,
     OPENING,
@@ -162,7 +162,7 @@ class _Reader:
         except (Unreadable, TooLarge):
             if place or not tokens:
                 raise
-        heavy = any(token.kind == COMMAND and token.text in formula.HEAVY for token in tokens)
+        heavy = any(token.kind == COMMAND and token.text in names.HEAVY for token in tokens)
         named = any(token.kind in (RUN, WORD, LETTER) for token in tokens)
         if not (heavy or named):
             raise Unreadable("an equation that cannot be read")
@@ -308,11 +308,11 @@ def _is_prose(tokens: Sequence[Token]) -> bool:
         if token.kind in (NUMBER, COMMAND) or (token.kind == MARK and token.text not in ",.;-'{}():…!?/"):
             return False
         if token.kind == WORD and (len(token.text) > 1 or not token.text.isascii()):
-            named = named or token.text not in formula.FUNCTIONS
+            named = named or token.text not in names.FUNCTIONS
         elif token.kind == RUN:
             text = token.text
-            known = text in formula.FUNCTIONS or text in formula.CONSTANTS
-            named = named or (not known and len(text) > 2 and formula.VOWEL.search(text) is not None)
+            known = text in names.FUNCTIONS or text in names.CONSTANTS
+            named = named or (not known and len(text) > 2 and names.VOWEL.search(text) is not None)
     return named
 
 

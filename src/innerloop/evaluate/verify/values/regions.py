@@ -152,6 +152,8 @@ def merged(region: Region) -> list[Interval]:
 
 def same(one: Region, other: Region) -> bool:
     """Whether two sets of real numbers hold the same ones. Ends with letters are compared in their order."""
+    if one.letter and other.letter and one.letter != other.letter:
+        return False
     try:
         left, right = merged(one), merged(other)
     except Unreadable:

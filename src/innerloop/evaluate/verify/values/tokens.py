@@ -15,6 +15,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from innerloop.evaluate.verify.values.words import listed
 from innerloop.text_forms import nfkc
 
 NUMBER, LETTER, RUN, WORD, COMMAND, MARK = "number", "letter", "run", "word", "command", "mark"
@@ -83,79 +84,13 @@ _ALIKE = {
     **{"=>": "→", "->": "→", "-->": "→", "<->": "→", "<=>": "→", "∴": "→", "∵": "→", "←": "→", "⇐": "→", "<==": "→"},
     **{"〈": "⟨", "〉": "⟩", "…": "…", "∞": "∞", "∅": "∅", "Ø": "∅", "⌀": "∅", "∼": "∼", "~": "∼", "\\": "∖"},
 }
-_DROPPED = frozenset(
-    [
-        "left",
-        "right",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "bigr",
-        "Bigl",
-        "Bigr",
-        "biggl",
-        "biggr",
-        "Biggl",
-        "Biggr",
-        "middle",
-        "displaystyle",
-        "textstyle",
-        "scriptstyle",
-        "limits",
-        "nolimits",
-        "rm",
-        "bf",
-        "it",
-        "sf",
-        "tt",
-        "nobreak",
-        "allowbreak",
-        "small",
-        "large",
-        "Large",
-        "normalsize",
-        "centering",
-        "hfill",
-        "hline",
-        "mathbf",
-        "mathit",
-        "mathsf",
-        "mathcal",
-        "mathscr",
-        "boldsymbol",
-        "bm",
-        "mathstrut",
-        "strut",
-        "tag",
-        "label",
-        "#",
-        "_",
-        "!",
-        ",",
-        ";",
-        ":",
-    ]
+_DROPPED = listed(
+    """left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle
+    scriptstyle limits nolimits rm bf it sf tt nobreak allowbreak small large Large normalsize centering hfill
+    hline mathbf mathit mathsf mathcal mathscr boldsymbol bm mathstrut strut tag label # _ ! , ; :"""
 )
-_UPRIGHT = frozenset(
-    [
-        "text",
-        "textbf",
-        "textit",
-        "textrm",
-        "textsf",
-        "texttt",
-        "textnormal",
-        "textup",
-        "emph",
-        "mathrm",
-        "mathop",
-        "mbox",
-        "hbox",
-        "mathtt",
-        "underline",
-    ]
+_UPRIGHT = listed(
+    """text textbf textit textrm textsf texttt textnormal textup emph mathrm mathop mbox hbox mathtt underline"""
 )
 _BOXED = frozenset(("boxed", "fbox"))
 _FUNCTION = re.compile(r"\s*+\{\s*+([A-Za-z]++)\s*+\}")
