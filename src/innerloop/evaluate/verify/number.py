@@ -33,34 +33,34 @@ class Plain:
 
 def judge(question: Question, answer: str) -> Verdict:
     """Right where the numbers are equal; undecided where the reference is no number."""
-    reference, value = of(question.answer), _value(answer)
-    given = _number(value)
+    reference, given = of(question.answer), of(answer)
     if reference is None:
         reason = f"the reference answer '{question.answer[:40]}' is no single number"
         return Verdict(outcome=Outcome.UNDECIDED, reason=reason, answer=answer)
     if given is None:
-        reason = SEVERAL if isinstance(value, Several) else "the final answer is no single number"
-        return Verdict(outcome=Outcome.WRONG, reason=reason, answer=answer)
+        return Verdict(outcome=Outcome.WRONG, reason=why_none(answer), answer=answer)
     return Verdict(outcome=Outcome.RIGHT if equal(given, reference) else Outcome.WRONG, answer=answer)
 
 
-def _value(text: str) -> Value:
-    """Without exclamation marks at the end, which are no factorials here: there are no formulas."""
-    return read(text.rstrip().rstrip("!"), short=True)
+def value_of(text: str) -> Value:
+    """The value without a name before it, and without exclamation marks behind it: there are no factorials here."""
+    value = read(text.rstrip().rstrip("!"), short=True)
+    named = isinstance(value, Relation) and value.sign == "=" and states(value.left, value.right)
+    return value.right if isinstance(value, Relation) and named else value
 
 
 def of(text: str) -> Plain | None:
     """The one number of a text; None where there is none, several, or a formula."""
-    return _number(_value(text))
-
-
-def _number(value: Value) -> Plain | None:
-    if isinstance(value, Relation) and value.sign == "=" and states(value.left, value.right):
-        value = value.right
+    value = value_of(text)
     if not isinstance(value, Quantity) or value.mixed:
         return None
     found = value.rounded or plain_number(value.node)
     return None if found is None else Plain(found.value, found.decimals, found.digits, value.percent)
+
+
+def why_none(answer: str) -> str:
+    """The reason why an answer holds no number."""
+    return SEVERAL if isinstance(value_of(answer), Several) else "the final answer is no single number"
 
 
 def equal(given: Plain, reference: Plain) -> bool:

@@ -9,13 +9,14 @@ from typing import Any
 from innerloop.evaluate.verify.values import exact, names
 from innerloop.evaluate.verify.values.kinds import Unread, Value
 from innerloop.evaluate.verify.values.tokens import COMMAND, Token
-from innerloop.evaluate.verify.values.tree import Constant, Node, Number, Operation, Symbol, walk
+from innerloop.evaluate.verify.values.tree import SERIES, Constant, Node, Number, Operation, Symbol, walk
 
 _PLAIN = frozenset(("+", "*", "/", "neg"))
 _LIGHT = 40  # nodes
 _LIGHT_DIGITS = 400
 _SMALL = 150
 _SMALL_DIGITS = 10_000
+_SERIES_DIGITS = 4_000  # of a sum of many terms
 
 
 def nodes(value: Any) -> Iterator[Node]:
@@ -42,7 +43,8 @@ def is_light(value: Value) -> bool:
 def is_small(value: Value) -> bool:
     """Whether a comparison takes milliseconds, letters and roots included."""
     parts = [part for node in nodes(value) for part in walk(node)]
-    return len(parts) <= _SMALL and sum(map(exact.weight, parts)) <= _SMALL_DIGITS
+    series = sum(isinstance(part, Operation) and part.name in SERIES for part in parts)
+    return len(parts) <= _SMALL and sum(map(exact.weight, parts)) + series * _SERIES_DIGITS <= _SMALL_DIGITS
 
 
 def _is_plain(node: Node) -> bool:

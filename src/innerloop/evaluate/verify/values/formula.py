@@ -145,11 +145,6 @@ class _Parser(Cursor):
         raise Unreadable("too many marks")
 
     def exponent(self, base: Node) -> Node:
-        if self.skip("°"):
-            return Operation("deg", (base,))
-        if self.marks("{") and self.marks("°", ahead=1) and self.marks("}", ahead=2):
-            self.at += 3
-            return Operation("deg", (base,))
         if self.marks("'"):
             raise Unreadable("a prime")
         power = self.argument(whole_number=True)

@@ -41,6 +41,7 @@ _MOST_SEGMENTS = 4
 _SMALL_WORDS = words.listed(
     """is in of it he we so an as at be by do if my no on or to up us go are was were has had"""
 )
+_ATTACHED = words.listed("cm km kg bn mm")  # units of two letters that need no space before them
 _NEAR = 3  # words before a number that may change it
 ANY = Symbol("")  # the left side of a bound: whatever was asked for
 
@@ -171,28 +172,38 @@ def _begins_unit(tokens: Sequence[Token], place: int, *, short: bool) -> bool:
     if before.marks("^", "_", "+", "-", "*", "/", "±", "√") or before.kind == COMMAND:
         return False
     if token.kind == WORD:
-        return token.text not in names.FUNCTIONS and token.text not in ("mod", "choose")
+        return token.text not in names.FUNCTIONS and token.text not in names.MODULO and token.text != "choose"
     if token.kind == RUN:
-        text = token.text
-        known = units.is_known(text) and (
-            len(text) > 2 or token.space or short or text.lower() in ("cm", "km", "kg", "bn")
-        )
-        name = len(text) > 2 and text not in names.FUNCTIONS and text not in names.CONSTANTS and token.space
-        if text.lower() in _SMALL_WORDS and token.space:
-            return True
-        return text not in ("mod", "choose", "pi") and (known or (name and names.VOWEL.search(text) is not None))
+        return _is_unit_run(token, short=short)
     if token.kind == LETTER:
-        follows = (
-            place + 1 == len(tokens) or tokens[place + 1].marks("/", "^", ".", "*") or tokens[place + 1].kind == LETTER
-        )
-        return (
-            short and token.text in units.LETTERS and before.kind in (NUMBER, MARK) and before.text != "(" and follows
-        )
+        return short and before.kind in (NUMBER, MARK) and before.text != "(" and _is_unit_letter(tokens, place)
     if token.marks("%", "€", "£", "¥", "₹", "¢", "$"):
         return all(own.kind in (WORD, RUN) or own.marks(".", "%") for own in tokens[place + 1 :])
     if token.marks("°"):
-        return place + 1 < len(tokens) and tokens[place + 1].text in ("C", "F") and place + 2 == len(tokens)
+        return place + 2 == len(tokens) and tokens[place + 1].text in ("C", "F")
     return False
+
+
+def _is_unit_run(token: Token, *, short: bool) -> bool:
+    """Whether letters in a row are a unit or another word, and no product."""
+    text = token.text
+    if text in names.MODULO or text == "choose":
+        return False
+    if (short and text in units.ABBREVIATIONS) or (text.lower() in _SMALL_WORDS and token.space):
+        return True
+    if units.is_known(text):
+        return len(text) > 2 or token.space or short or text.lower() in _ATTACHED
+    function = text in names.FUNCTIONS or text in names.CONSTANTS
+    return len(text) > 2 and not function and token.space and names.VOWEL.search(text) is not None
+
+
+def _is_unit_letter(tokens: Sequence[Token], place: int) -> bool:
+    """Whether a single letter is a unit, or the prefix of one, and all that follows may belong to it."""
+    token, after = tokens[place], tokens[place + 1 : place + 2]
+    if token.text in units.PREFIXES and after and after[0].text in units.LETTERS:
+        return True
+    follows = not after or after[0].marks("/", "^", ".", "*") or after[0].kind == LETTER
+    return token.text in units.LETTERS and follows
 
 
 def _mixed(found: Sequence[tuple[Node, units.Tail]]) -> Quantity:

@@ -118,7 +118,20 @@ class Token:
 
 def tokenize(text: str) -> list[Token]:
     """The tokens of an answer."""
-    return _Tokenizer(_prepared(text)).run()
+    return _degrees(_Tokenizer(_prepared(text)).run())
+
+
+def _degrees(tokens: list[Token]) -> list[Token]:
+    r"""``^\circ`` and ``^{\circ}`` as the sign that they are."""
+    found: list[Token] = []
+    for token in tokens:
+        if token.marks("}") and [own.text for own in found[-3:]] == ["^", "{", "°"]:
+            found[-3:] = [found[-1]]
+        elif token.marks("°") and found and found[-1].marks("^"):
+            found[-1] = token
+        else:
+            found.append(token)
+    return found
 
 
 def _prepared(text: str) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from innerloop.evaluate.verify.values.tokens import COMMAND, LETTER, MARK, NUMBER, RUN, WORD, Token
 from innerloop.evaluate.verify.values.tree import Unreadable
-from innerloop.evaluate.verify.values.words import CHANGING, COUNTING, JOINING, REFUSING
+from innerloop.evaluate.verify.values.words import CHANGING, COUNTING, JOINING, REFUSING, listed
 
 Dimensions = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a number counts: its dimensions and size where it is known, else its words."""
+    """What a number counts: its dimensions and size where it is known, else its words; and how it is spelled."""
 
     dimensions: Dimensions = ()
     size: Fraction = Fraction(1)
     words: tuple[str, ...] = ()
+    spelled: str = field(default="", compare=False)
 
     @property
     def known(self) -> bool:
@@ -82,6 +83,15 @@ power 1000 kilowatt kilowatts kW
 energy 1 joule joules J
 energy 1000 kilojoule kilojoules kJ
 force 1 newton newtons N
+temperature 1 kelvin kelvins K
+current 1 ampere amperes amp amps A
+voltage 1 volt volts V
+charge 1 coulomb coulombs C
+capacity 1 farad farads F
+resistance 1 ohm ohms Ω
+frequency 1 hertz Hz
+pressure 1 pascal pascals Pa
+amount 1 mole moles mol
 """
 _UNITS: dict[str, tuple[str, Fraction]] = {
     name: (dimension, Fraction(size))
@@ -91,6 +101,13 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
 }
 _SPEEDS = {"mph": "mile hour", "kph": "kilometer hour", "kmh": "kilometer hour", "mpg": "mile gallon"}
 LETTERS = frozenset("mgshlLNJWVAKCFΩ")  # units of one letter
+PREFIXES = frozenset("kµμ")  # letters that belong to the unit after them
+#: Abbreviations of units with a prefix, read as such where single letters are: ``MJ``, ``kWh``.
+ABBREVIATIONS = frozenset(
+    f"{prefix}{unit}"
+    for prefix in ("", *"kMGTmµμnpcdh")
+    for unit in listed("m g s l L J W Wh V A N K Hz Pa eV mol F C T H Ω B bit cal Bq Gy")
+)
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
 _FACTORS: dict[str, Fraction] = {
     **dict.fromkeys(("hundred", "hundreds"), Fraction(100)),
@@ -178,11 +195,20 @@ def parse(tokens: Sequence[Token]) -> Tail:
         word = token.text.lower()
         if word in REFUSING | JOINING | CHANGING - COUNTING and word not in _POWERS and not is_unit(word):
             raise Unreadable(f"{word} makes another number of it")
-        if token.kind == LETTER and not token.upright and token.text not in _UNITS and word not in "cf":
+        if token.kind == LETTER and not token.upright and token.text not in _UNITS and token.text not in PREFIXES:
             raise Unreadable("a factor that follows words")
     if percent:
         rest = []
-    return Tail(_unit(rest) if rest else None, factor, percent)
+    return Tail(replace(_unit(rest), spelled=_spelled(rest)) if rest else None, factor, percent)
+
+
+def _spelled(tokens: Sequence[Token]) -> str:
+    """The unit in plain signs: ``kg m/s^2``."""
+    text = ""
+    for token in tokens:
+        apart = text[-1:].isalpha() and token.text[:1].isalpha() and text[-1:] not in PREFIXES
+        text += f" {token.text}" if apart else token.text
+    return text
 
 
 def _unit(tokens: Sequence[Token]) -> Unit:
