@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from innerloop.evaluate.verify import math, number, quantity
 from innerloop.evaluate.verify.values import Unread, equal, read
+from innerloop.evaluate.verify.votes import answer_key
+from innerloop.schema import Question
 
 # Reference and answer. Every kind has its right and its wrong ones, and most wrong ones have a right sibling above.
 RIGHT = [
@@ -430,3 +435,132 @@ def test_every_reference_is_read_and_is_itself(text):
 def test_no_text_is_too_deep_or_too_long(text):
     found = read(text)
     assert equal(found, read(text))
+
+
+PIECES = [
+    *(
+        "1",
+        "2.5",
+        "1,234",
+        "x",
+        "y",
+        "e",
+        "i",
+        "pi",
+        "+",
+        "-",
+        "*",
+        "/",
+        "^",
+        "_",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "|",
+        ",",
+    ),
+    *(
+        ";",
+        ":",
+        "=",
+        "<",
+        "!",
+        "'",
+        "%",
+        "$",
+        "€",
+        "...",
+        "½",
+        "²",
+        "√",
+        "≈",
+        "°",
+        "\ud800",
+        "é",
+        "元",
+        "4:30",
+        "p.m.",
+        "(A)",
+    ),
+    *(
+        "\\{",
+        "\\}",
+        "\\le",
+        "\\ne",
+        "\\in",
+        "\\cup",
+        "\\setminus",
+        "\\infty",
+        "\\frac",
+        "\\sqrt",
+        "\\sin",
+        "\\log",
+        "\\pm",
+    ),
+    *(
+        "^\\circ",
+        "\\text{",
+        "\\mathbb{R}",
+        "\\begin{pmatrix}",
+        "\\end{pmatrix}",
+        "\\begin{cases}",
+        "\\\\",
+        "&",
+        "\\ldots",
+    ),
+    *(
+        "0.",
+        "\\overline",
+        "\\binom",
+        "\\sum_{i=1}^{",
+        "\\to",
+        "\\boxed{",
+        "\\dot",
+        "\\int",
+        "\\lim",
+        "\\operatorname{lcm}",
+    ),
+    *(
+        " and ",
+        " or ",
+        " mod ",
+        " choose ",
+        " min ",
+        " max ",
+        " not ",
+        " hours ",
+        " ft ",
+        " dollars ",
+        " per ",
+        " percent ",
+    ),
+    *(
+        " million ",
+        " tenths ",
+        " is ",
+        " the ",
+        " negative ",
+        " at least ",
+        " below zero",
+        "f(",
+        "f'(x)",
+        "dy/dx",
+        " m",
+        "km/h",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(sorted({row[0] for row in RIGHT})))
+def test_no_text_makes_a_verifier_raise(text, reference):
+    for own in (text, reference):
+        question = Question(id="q", question="?", answer=own)
+        for module in (math, number, quantity):
+            word = module.judge(question, text)
+            assert word.answer == text
+        math.run({"reference": own, "answer": text})
+        for verifier in ("math", "number", "quantity"):
+            assert answer_key(text, verifier, own) == answer_key(f" {text} ", verifier, own)

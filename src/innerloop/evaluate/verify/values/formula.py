@@ -292,6 +292,8 @@ class _Parser(Cursor):
 
     def function(self, name: str) -> Node:
         """A function by its name, with power, base and argument."""
+        if name not in NAMED:
+            raise Unreadable(f"{name} without a number before it")
         own = NAMED[name]
         power: Node | None = None
         base: tuple[Node, ...] = ()

@@ -240,6 +240,8 @@ class _Reader:
             half, tokens = _HALVES[last], tokens[:-1]
         parts = [part for _, part in split(tokens, lambda token, _: token.marks(":"))]
         if half and len(parts) == 1:
+            if len(parts[0]) != 1 or not parts[0][0].text.isdigit():
+                return None
             node = formula.parse(parts[0])
             return Ratio((node, statements.ZERO), half, (parts[0][0].text, "00"))
         if not 2 <= len(parts) <= 4 or not all(parts):
