@@ -12,7 +12,7 @@ _DEPTH = {
     **dict.fromkeys(("(", "[", "{", "{{", "⟨", "⌊", "⌈"), 1),
     **dict.fromkeys((")", "]", "}", "}}", "⟩", "⌋", "⌉"), -1),
 }
-_AROUND = frozenset((".", ",", ";", ":", "\\\\", "`", "?", '"', "“", "”"))
+_AROUND = frozenset((".", ",", ";", ":", "\\\\", "`", "?", "#", '"', "“", "”"))
 _EMPHASIS = frozenset(("^", "*", "_"))  # asterisks and underscores around an answer
 
 
@@ -53,6 +53,8 @@ def stripped(tokens: Sequence[Token]) -> Sequence[Token]:
         start += 1
     while end > start and tokens[end - 1].kind == MARK and tokens[end - 1].text in _AROUND | _EMPHASIS:
         end -= 1
+    if end - start > 2 and tokens[start].marks("'") and tokens[end - 1].marks("'"):
+        return tokens[start + 1 : end - 1]
     return tokens[start:end]
 
 

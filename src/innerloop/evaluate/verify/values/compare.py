@@ -273,6 +273,8 @@ def _ratios(answer: Ratio, reference: Ratio) -> bool:
     first = next((place for place, pair in enumerate(zeros) if not all(pair)), None)
     if first is None or any(one != other for one, other in zeros):
         return first is None
+    if any(map(all, zeros)):  # a score, 3:0, which is no ratio
+        return all(numeric.same(one, other) for one, other in pairs)
     top, bottom = pairs[first]
     return all(numeric.same(Operation("*", (one, bottom)), Operation("*", (other, top))) for one, other in pairs)
 
@@ -349,6 +351,8 @@ def _relations(answer: Relation, reference: Relation) -> bool:
     if len(signs) > 1:
         return False
     symmetric = answer.sign in SYMMETRIC
+    if answer.sign == "≡":
+        return equal(answer.left, reference.left) and _congruent(answer.right, reference.right)
     one, other = statements.difference(answer), statements.difference(reference)
     if one is not None and other is not None and answer.sign in ("=", "<", "≤", "≠"):
         if numeric.proportional(one, other, positive=not symmetric):
@@ -357,6 +361,20 @@ def _relations(answer: Relation, reference: Relation) -> bool:
     if equal(answer.left, reference.left) and equal(answer.right, reference.right):
         return True
     return symmetric and equal(answer.left, reference.right) and equal(answer.right, reference.left)
+
+
+def _congruent(answer: Value, reference: Value) -> bool:
+    """``3 mod 5`` and ``8 mod 5``."""
+    if not (isinstance(answer, Quantity) and isinstance(reference, Quantity)):
+        return False
+    one, other = answer.node, reference.node
+    if not all(isinstance(node, Operation) and node.name == "mod" for node in (one, other)):
+        return numeric.same(one, other)
+    assert isinstance(one, Operation)
+    assert isinstance(other, Operation)
+    return numeric.same(one.arguments[1], other.arguments[1]) and numeric.same(
+        Operation("mod", one.arguments), Operation("mod", (other.arguments[0], one.arguments[1]))
+    )
 
 
 def _systems(answer: System, reference: System) -> bool:

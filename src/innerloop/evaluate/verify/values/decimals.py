@@ -1,8 +1,8 @@
 """What decimals show, and how near they have to be.
 
 - Two exact values (fractions, roots, whole numbers, decimals without rounding) are equal or not.
-- A decimal of six significant digits or more is taken for a rounded value: it may differ by half a unit of its last
-  digit, so that 0.333333 is 1/3 and 0.333 is not. Of two decimals the one with fewer digits decides.
+- A decimal of six significant digits or more is taken for a rounded value, or one that was cut off after its last
+  digit, so that 0.333333 is 1/3 and 0.333 is not. Of two decimals the one with fewer digits decides, by rounding.
 - Digits that end in dots (``3.141592…``) are cut off: the value begins with them.
 """
 
@@ -50,15 +50,23 @@ def near(one: Node, other: Node) -> bool:
     value, reference = _value(one), _value(other)
     if value is None or reference is None:
         return False
-    for own in shown:
-        if own.cut:
-            exact_one = reference if own is decimal(one) else value
-            beyond = abs(exact_one) - abs(own.value)
-            return bool(own.digits >= ROUNDED and 0 <= beyond < _unit(own))
+    dotted = [own for own in shown if own.cut]
+    if dotted:
+        return dotted[0].digits >= ROUNDED and 0 <= _beyond(dotted[0], value, reference) < _unit(dotted[0])
+    if len(shown) == 1 and shown[0].digits >= ROUNDED and 0 <= _beyond(shown[0], value, reference) < _unit(shown[0]):
+        return True  # cut off after its last digit
     coarse = min(shown, key=lambda own: own.decimals)
     if coarse.digits < ROUNDED:
         return False
     return bool(abs(value - reference) <= _unit(coarse) / 2)
+
+
+def _beyond(shown: Number, one: Fraction, other: Fraction) -> Fraction:
+    """By how much the other of two values goes beyond a decimal, which is one of them."""
+    exact_one = other if one == shown.value else one
+    if (exact_one < 0) != (shown.value < 0):
+        return Fraction(-1)
+    return abs(exact_one) - abs(shown.value)
 
 
 def agree(one: Node, other: Node, *, rounded: bool) -> bool:

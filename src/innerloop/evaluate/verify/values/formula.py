@@ -83,6 +83,11 @@ class _Parser(Cursor):
                 factors.append(self.signed())
             elif self.skip("/"):
                 divisors.append(self.signed())
+            elif self.marks("(") and (word := self.peek(1)) is not None and word.text in MODULO:
+                self.at += 2
+                node: Node = Operation("mod", (_quotient(factors, divisors), self.signed()))
+                self.expect(")")
+                return node
             elif self.follows():
                 if is_word(self.tokens[self.at - 1]) or is_word(self.tokens[self.at]):
                     raise Unreadable("words")

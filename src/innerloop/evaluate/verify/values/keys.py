@@ -89,7 +89,8 @@ def _formula(node: Node) -> str:
 def _ratio(value: Ratio) -> str:
     if value.half or compare.is_clock(value):
         return f"at {compare.time_of_day(value)}"
-    first = next((part for part in value.parts if not numeric.is_zero(part)), whole(1))
+    zero = any(map(numeric.is_zero, value.parts))
+    first = whole(1) if zero else value.parts[0]
     return ":".join(_formula(Operation("/", (part, first))) for part in value.parts)
 
 

@@ -177,7 +177,7 @@ def _begins_unit(tokens: Sequence[Token], place: int, *, short: bool) -> bool:
         return _is_unit_run(token, short=short)
     if token.kind == LETTER:
         return short and before.kind in (NUMBER, MARK) and before.text != "(" and _is_unit_letter(tokens, place)
-    if token.marks("%", "€", "£", "¥", "₹", "¢", "$"):
+    if token.marks("%", *units.SIGNS):
         return all(own.kind in (WORD, RUN) or own.marks(".", "%") for own in tokens[place + 1 :])
     if token.marks("°"):
         return place + 2 == len(tokens) and tokens[place + 1].text in ("C", "F")
@@ -240,7 +240,7 @@ def sentence(tokens: Sequence[Token]) -> Value:
     if (after and after[0].marks("!", "_", ":", "'")) or any(token.marks("-") for token in before[:-1]):
         return text
     sign = -1 if before and before[-1].marks("-") else 1
-    money = [token for token in before if token.marks("$", "€", "£", "¥", "₹")]
+    money = [token for token in before if token.marks(*units.SIGNS)]
     node = formula.parse(between)
     percent = bool(after) and after[0].text.lower() in ("%", "percent")
     unit = units.parse(money[:1]).unit if money else None

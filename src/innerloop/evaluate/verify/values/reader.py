@@ -43,6 +43,11 @@ _MATRICES = {"matrix": "", "pmatrix": "", "bmatrix": "", "Bmatrix": "{", "array"
 _LINES = frozenset(["cases", "aligned", "align", "gathered", "split"])
 _HALVES = {"am": "am", "pm": "pm", "noon": "pm", "midnight": "am"}
 _SEPARATORS = (",", ";", "→", "\\\\", "∧", "∨", "&", ".")
+_AFTER_OPTION = frozenset(
+    ("-", "(", "[", "{{", "$", "{", ":", ".")
+)  # marks that what is said of an option may begin with
+_LONGEST_NAME = 4  # letters of a name such as ABCD
+_CRIES = frozenset(("yes", "no", "none", "true", "odd", "even", "both"))  # words that are written in capitals too
 _LONGEST_WORDS = 3  # in each part of a list of words
 
 
@@ -70,11 +75,18 @@ class _Reader:
         tokens = stripped(tokens)
         if not tokens:
             raise Unreadable("nothing")
-        if not is_balanced(tokens):
-            raise Unreadable("brackets that do not match")
+        if (
+            tokens[0].marks("{{")
+            and len(tokens) > 1
+            and tokens[1].text.startswith("begin:")
+            and not is_balanced(tokens)
+        ):
+            tokens = tokens[1:]  # \left\{ \begin{array} … \right.
         option = self.option(tokens)
         if option is not None:
             return option
+        if not is_balanced(tokens):
+            raise Unreadable("brackets that do not match")
         if _is_prose(tokens):
             return _words(tokens)
         try:
@@ -83,17 +95,17 @@ class _Reader:
             return quantity.sentence(tokens)
 
     def option(self, tokens: Sequence[Token]) -> Value | None:
-        """``(B)``, ``\\textbf{(B)}\\ 12``; a capital letter in brackets, and no formula that goes on with it."""
-        if len(tokens) < 3 or not (tokens[0].marks("(") and tokens[2].marks(")")):
+        """``(B)``, ``\\textbf{(B)}\\ 12``, ``B) 12``: a capital letter, and no formula that goes on with it."""
+        start = int(tokens[0].marks("("))
+        if len(tokens) < start + 2 or not tokens[start + 1].marks(")"):
             return None
-        letter, rest = tokens[1], tokens[3:]
+        letter, rest = tokens[start], tokens[start + 2 :]
         if letter.kind not in (LETTER, WORD) or len(letter.text) != 1 or not "A" <= letter.text <= "J":
             return None
         if not rest:
             return Option(letter.text, None)
-        if (rest[0].kind == MARK and rest[0].text not in ("-", "(", "[", "{{", "$", "{")) or not (
-            rest[0].space or letter.upright
-        ):
+        sign = rest[0].kind == MARK and rest[0].text not in _AFTER_OPTION
+        if sign or not (rest[0].space or letter.upright or rest[0].marks(":")):
             return None
         try:
             return Option(letter.text, self.answer(rest))
@@ -104,8 +116,10 @@ class _Reader:
         """Without options and sentences."""
         if (inner := enclosed(tokens, "{", "}")) is not None:
             return self.answer(inner)
-        if tokens[0].kind == COMMAND and tokens[0].text.partition(":")[2] in _LINES:
-            return self.lines(tokens)
+        if tokens[0].kind == COMMAND and tokens[0].text.startswith("begin:"):
+            table = tokens[0].text == "begin:array" and any(_relates(tokens, place) for place in range(len(tokens)))
+            if table or tokens[0].text.partition(":")[2] in _LINES:
+                return self.lines(tokens)
         parts = self.parts(tokens)
         if len(parts) > 1:
             try:
@@ -151,7 +165,7 @@ class _Reader:
         tokens = stripped(tokens)
         sides, signs = _sides(tokens)
         if not signs:
-            return self.value(tokens)
+            return self.value(stripped(sides[0]))
         read = [self.side(side, place) for place, side in enumerate(sides)]
         return statements.chain(read, signs)
 
@@ -246,6 +260,8 @@ class _Reader:
             return Ratio((node, statements.ZERO), half, (parts[0][0].text, "00"))
         if not 2 <= len(parts) <= 4 or not all(parts):
             return None
+        if _is_prose(parts[0]):  # "answer: 42"
+            return self.value(stripped(tokens[len(parts[0]) + 1 :]))
         written = tuple(part[0].text if len(part) == 1 and part[0].text.isdigit() else "" for part in parts)
         return Ratio(tuple(formula.parse(part) for part in parts), half, written)
 
@@ -328,4 +344,11 @@ def _words(tokens: Sequence[Token]) -> Value:
 
 
 def _spelled(tokens: Sequence[Token]) -> str:
-    return " ".join(token.text.casefold() for token in tokens if token.kind != MARK or token.text in "-'")
+    """Words without their case, which names such as ``ABC`` keep."""
+    kept = [token for token in tokens if token.kind != MARK or token.text in "-'"]
+    return " ".join(token.text if _is_name(token) else token.text.casefold() for token in kept)
+
+
+def _is_name(token: Token) -> bool:
+    short = token.kind == RUN and len(token.text) <= _LONGEST_NAME and token.text.isupper()
+    return short and token.text.lower() not in _CRIES

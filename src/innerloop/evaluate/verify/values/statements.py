@@ -18,6 +18,7 @@ from innerloop.evaluate.verify.values.decimals import agree, decimal
 from innerloop.evaluate.verify.values.kinds import (
     Collection,
     Quantity,
+    Ratio,
     Region,
     Relation,
     Several,
@@ -67,6 +68,8 @@ def states(name: Value, value: Value) -> bool:
     """Whether ``name = value`` says what a name is worth; ``2x = 4`` and ``x + y = 0`` are equations to be solved."""
     if is_name(name):
         return True
+    if isinstance(name, Ratio) and isinstance(value, Ratio):
+        return all(map(symbols, name.parts)) and not any(map(symbols, value.parts))
     if not (is_loose_name(name) and is_constant(value)):
         return False
     assert isinstance(name, Quantity)

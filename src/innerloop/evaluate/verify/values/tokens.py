@@ -37,9 +37,9 @@ _TOKEN = re.compile(
     |(?P<grouped>[1-9]\d{{0,2}}(?:{_GROUP_MARK}\d{{3}}(?!\d))++(?![,'’]\d)(?:\.\d++)?)
     |(?P<indian>[1-9]\d?(?:,\d{{2}}(?!\d))++,\d{{3}}(?!\d)(?:\.\d++)?)
     |(?P<continental>\d{{1,3}}(?:\.\d{{3}}(?!\d))++,\d++|[1-9]\d{{0,2}}(?:\.\d{{3}}(?!\d)){{2,}}+(?![.\d]))
-    |(?P<comma>\d++\{{,\}}\d++)
+    |(?P<comma>\d++\{{,\}}\d++|\d++,\d{{1,2}}(?=\s*+(?:€|\\euro|EUR)))
     |(?P<periodic>\d*+\.\d*+\(\d++\))
-    |(?P<number>(?:\d++(?:\.\d++|\.(?=\s*+[/*^+)-])|\.(?=\\(?:overline|bar|dot)))?|\.\d++)(?:[eE][+-]?\d++(?![\w.]))?)
+    |(?P<number>(?:\d++(?:\.\d++|\.(?=\s*+[/*^+)-])|\.(?=\\(?:overline|bar|dot)))?|\.\d++|\.(?=\\(?:overline|bar|dot)\b))(?:[eE][+-]?\d++(?![\w.]))?)
     |(?P<module>(?:np|numpy|math|sympy|sp)\.(?=[a-z]))
     |\\(?P<environment>(?:begin|end)\s*+\{{[A-Za-z]++\*?\}}(?:\[[a-z]++\]|\{{[lcr|]++\}})?)
     |\\(?:\\\s*+\[[-\d.]++[a-z]{{2}}\]|(?:h|v)space\*?\{{[^{{}}]*+\}})(?P<skip>)
@@ -87,8 +87,9 @@ _ALIKE = {
 _DROPPED = listed(
     """left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle
     scriptstyle limits nolimits rm bf it sf tt nobreak allowbreak small large Large normalsize centering hfill
-    hline mathbf mathit mathsf mathcal mathscr boldsymbol bm mathstrut strut tag label # _ ! , ; :"""
+    hline mathbf mathit mathsf mathcal mathscr boldsymbol bm mathstrut strut ( ) [ ] tag label # _ ! , ; :"""
 )
+_COUNTS = frozenset("十百千万萬亿億")  # factors that are written without a space before the unit
 _UPRIGHT = listed(
     """text textbf textit textrm textsf texttt textnormal textup emph mathrm mathop mbox hbox mathtt underline"""
 )
@@ -233,7 +234,10 @@ class _Tokenizer:
 
     def _letters(self, text: str) -> None:
         foreign = not text.isascii() and not all(letter in _GREEK_LETTERS or letter.isascii() for letter in text)
-        if self.upright or foreign:
+        if foreign and text[0] in _COUNTS and len(text) > 1:
+            self._add(WORD, text[0])
+            self._letters(text[1:])
+        elif self.upright or foreign:
             self._add(WORD, text.replace("’", "'"))
         elif len(text) == 1:
             self._add(LETTER, text)
@@ -294,7 +298,7 @@ def _plain_digits(kind: str, text: str) -> str:
     if kind == "continental":
         return text.replace(".", "").replace(",", ".")
     if kind == "comma":
-        whole, _, part = text.partition("{,}")
+        whole, _, part = text.replace("{,}", ",").partition(",")
         return f"{whole}.{part}" if len(part) != 3 else whole + part
     if kind in ("grouped", "indian"):
         return "".join(character for character in text if character in "0123456789.")

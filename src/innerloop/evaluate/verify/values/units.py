@@ -74,6 +74,12 @@ yen 1 ¥ yen
 yuan 1 yuan 元 rmb cny 块
 rupee 1 ₹ rupee rupees rs inr
 won 1 ₩ won
+ruble 1 ₽ ruble rubles
+peso 1 ₱ peso pesos
+lira 1 ₺ lira
+shekel 1 ₪ shekel shekels
+baht 1 ฿ baht
+dong 1 ₫ dong
 angle 1 degree degrees ° deg
 angle 1/60 arcminute arcminutes
 celsius 1 °C
@@ -117,7 +123,15 @@ _FACTORS: dict[str, Fraction] = {
     **dict.fromkeys(("crore", "crores"), Fraction(10**7)),
     **dict.fromkeys(("billion", "billions", "bn", "bln"), Fraction(10**9)),
     **dict.fromkeys(("trillion", "trillions", "tn", "trn"), Fraction(10**12)),
-    **{"万": Fraction(10**4), "億": Fraction(10**8), "亿": Fraction(10**8), "千": Fraction(10**3), "百": Fraction(100)},
+    **{
+        "十": Fraction(10),
+        "萬": Fraction(10**4),
+        "万": Fraction(10**4),
+        "億": Fraction(10**8),
+        "亿": Fraction(10**8),
+        "千": Fraction(10**3),
+        "百": Fraction(100),
+    },
     **dict.fromkeys(("dozen", "dozens"), Fraction(12)),
     **dict.fromkeys(("score", "scores"), Fraction(20)),
     **dict.fromkeys(("pair", "pairs", "couple", "couples"), Fraction(2)),
@@ -149,7 +163,9 @@ for _name, _power in (("hundredth", 2), ("thousandth", 3), ("millionth", 6), ("b
 _ORDINARY = {"pairs", "pair", "scores", "score", "couple", "couples"}  # units unless alone: "5 pairs of socks"
 _PERCENT = frozenset(("%", "percent", "percents", "pct", "percentage", "％"))
 _ZERO = ("below", "zero")
-CURRENCY = frozenset(["$", "€", "£", "¥", "₹", "元", "¢", "₩", "usd", "eur", "gbp", "us", "rs", "inr", "rmb", "cny"])
+CURRENCY = listed("$ € £ ¥ ₹ 元 ¢ ₩ ₽ ₱ ₺ ₪ ฿ ₫ usd eur gbp us rs inr rmb cny")
+#: Signs of money, which may stand before a number or after it.
+SIGNS = listed("$ € £ ¥ ₹ ¢ ₩ ₽ ₱ ₺ ₪ ฿ ₫")
 _NAMES = frozenset(_UNITS) | frozenset(_SPEEDS) | frozenset(_POWERS) | frozenset(_FACTORS) | _PERCENT
 
 
