@@ -13,6 +13,9 @@ from innerloop.schema import Question
 
 # Reference and answer. Every kind has its right and its wrong ones, and most wrong ones have a right sibling above.
 RIGHT = [
+    (r"30^\circ 15'", r"30.25^\circ"),
+    ("5' 6\"", "5 ft 6 in"),
+    ("1' 3\"", "15 inches"),
     ("1000000", "1 000 000"),
     ("1000000", r"1\,000\,000"),
     ("1000000", "1'000'000"),
@@ -310,6 +313,8 @@ RIGHT = [
 ]
 
 WRONG = [
+    (r"30^\circ 15'", r"30^\circ 20'"),
+    ("5' 6\"", "5' 7\""),
     ("1/3", "0.333"),
     ("7", r"2\frac{1}{3}"),
     ("2/3", r"2\frac13"),

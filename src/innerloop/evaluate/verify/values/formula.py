@@ -32,7 +32,9 @@ from innerloop.evaluate.verify.values.tree import (
     Operation,
     Symbol,
     Unreadable,
+    bound_to,
     negative,
+    quotient,
     whole,
 )
 from innerloop.evaluate.verify.values.words import listed
@@ -85,7 +87,7 @@ class _Parser(Cursor):
                 divisors.append(self.signed())
             elif self.marks("(") and (word := self.peek(1)) is not None and word.text in MODULO:
                 self.at += 2
-                node: Node = Operation("mod", (_quotient(factors, divisors), self.signed()))
+                node: Node = Operation("mod", (quotient(factors, divisors), self.signed()))
                 self.expect(")")
                 return node
             elif self.follows():
@@ -94,9 +96,9 @@ class _Parser(Cursor):
                 factors.append(self.factor())
             elif (word := self.peek()) is not None and word.kind in (RUN, COMMAND) and word.text in MODULO:
                 self.at += 1
-                return Operation("mod", (_quotient(factors, divisors), self.signed()))
+                return Operation("mod", (quotient(factors, divisors), self.signed()))
             else:
-                return _quotient(factors, divisors)
+                return quotient(factors, divisors)
 
     def signed(self) -> Node:
         if self.skip("-"):
@@ -344,7 +346,7 @@ class _Parser(Cursor):
                 return Operation("root", (self.argument(whole_number=True), index))
             return Operation("sqrt", (self.argument(whole_number=True),))
         if name == "frac":
-            return self.quotient()
+            return self.divided()
         if name in ("binom", "dbinom", "tbinom"):
             return Operation("binom", (self.argument(), self.argument()))
         if name in _DECORATIONS:
@@ -355,7 +357,7 @@ class _Parser(Cursor):
             return self.symbol("∂")
         raise Unreadable(f"\\{name}")
 
-    def quotient(self) -> Node:
+    def divided(self) -> Node:
         """A fraction, or a derivative, which is one name."""
         place = self.at
         if self.marks("{"):
@@ -378,22 +380,7 @@ class _Parser(Cursor):
         last = self.argument(whole_number=True)
         if not isinstance(variable, Symbol | Constant):
             raise Unreadable("a sum over no letter")
-        return Operation(name, (Symbol(variable.name), first, last, _bound(self.product(), variable.name)))
-
-
-def _bound(node: Node, name: str) -> Node:
-    """The body of a sum, where its variable is no constant."""
-    if isinstance(node, Constant) and node.name == name:
-        return Symbol(name)
-    if isinstance(node, Operation):
-        return Operation(node.name, tuple(_bound(part, name) for part in node.arguments))
-    return node
-
-
-def _quotient(factors: Sequence[Node], divisors: Sequence[Node]) -> Node:
-    """One fraction, however many signs of division there are, so that no chain of them makes a deep tree."""
-    top, *bottom = (own[0] if len(own) == 1 else Operation("*", tuple(own)) for own in (factors, divisors) if own)
-    return Operation("/", (top, *bottom)) if bottom else top
+        return Operation(name, (Symbol(variable.name), first, last, bound_to(self.product(), variable.name)))
 
 
 def _differential(tokens: Sequence[Token]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from innerloop.evaluate.verify.values import compare, numeric, regions, statements
+from innerloop.evaluate.verify.values import compare, numeric, ratios, regions, statements
 from innerloop.evaluate.verify.values.kinds import (
     Collection,
     Matrix,
@@ -87,8 +87,8 @@ def _formula(node: Node) -> str:
 
 
 def _ratio(value: Ratio) -> str:
-    if value.half or compare.is_clock(value):
-        return f"at {compare.time_of_day(value)}"
+    if value.half or ratios.is_clock(value):
+        return f"at {ratios.time_of_day(value)}"
     zero = any(map(numeric.is_zero, value.parts))
     first = whole(1) if zero else value.parts[0]
     return ":".join(_formula(Operation("/", (part, first))) for part in value.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -43,6 +44,10 @@ _SMALL_WORDS = words.listed(
 )
 _ATTACHED = words.listed("cm km kg bn mm")  # units of two letters that need no space before them
 _NEAR = 3  # words before a number that may change it
+_SIXTIETHS = (
+    (re.compile(r"0°0(?:'|'0\"?|'0'')?"), (1, 60, 3600), units.Unit((("angle", 1),))),
+    (re.compile(r"0'0(?:\"|'')?"), (1, 12), units.parse([Token(WORD, "ft")]).unit),
+)
 ANY = Symbol("")  # the left side of a bound: whatever was asked for
 
 
@@ -55,7 +60,7 @@ def read(tokens: Sequence[Token], *, short: bool = False) -> Value:
     tokens = tokens[start:]
     if not tokens:
         raise Unreadable("no number")
-    found = _segments(tokens, currency, short=short)
+    found = _sixtieths(tokens) or _segments(tokens, currency, short=short)
     return Quantity(negative(found.node), found.unit, found.percent, mixed=found.mixed) if sign < 0 else found
 
 
@@ -100,6 +105,21 @@ def _front(tokens: Sequence[Token]) -> tuple[int, units.Unit | None, int]:
             break
         place += 1
     return sign, currency, place
+
+
+def _sixtieths(tokens: Sequence[Token]) -> Quantity | None:
+    """Degrees with minutes and seconds (``30° 15'``), feet with inches (``5' 6"``)."""
+    numbers = [token for token in tokens if token.kind == NUMBER]
+    signs = "".join(token.text if token.kind == MARK else "0" if token.kind == NUMBER else "?" for token in tokens)
+    for pattern, sizes, unit in _SIXTIETHS:
+        if pattern.fullmatch(signs):
+            values = (formula.parse([token]) for token in numbers)
+            total = sum(
+                (own.value / size for own, size in zip(values, sizes, strict=False) if isinstance(own, Number)),
+                Fraction(0),
+            )
+            return Quantity(Number(total), unit, mixed=True)
+    return None
 
 
 def _segments(tokens: Sequence[Token], currency: units.Unit | None, *, short: bool) -> Quantity:

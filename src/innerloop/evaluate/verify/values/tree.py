@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -153,3 +153,18 @@ def _parts(node: Node) -> tuple[Node, Node | None]:
 def _times(*factors: Node | None) -> Node:
     kept = tuple(own for own in factors if own is not None)
     return whole(1) if not kept else kept[0] if len(kept) == 1 else Operation("*", kept)
+
+
+def bound_to(node: Node, name: str) -> Node:
+    """The body of a sum, where its variable is no constant."""
+    if isinstance(node, Constant) and node.name == name:
+        return Symbol(name)
+    if isinstance(node, Operation):
+        return Operation(node.name, tuple(bound_to(part, name) for part in node.arguments))
+    return node
+
+
+def quotient(factors: Sequence[Node], divisors: Sequence[Node]) -> Node:
+    """One fraction, however many signs of division there are, so that no chain of them makes a deep tree."""
+    top, *bottom = (own[0] if len(own) == 1 else Operation("*", tuple(own)) for own in (factors, divisors) if own)
+    return Operation("/", (top, *bottom)) if bottom else top
