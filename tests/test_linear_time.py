@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 import innerloop
 from innerloop import boxed, chat, nearest, printable
 from innerloop.evaluate import contamination
-from innerloop.evaluate.verify import choice, code, extract, gym, hedge, literal, plain, quantity, reading
+from innerloop.evaluate.verify import choice, code, extract, gym, literal, number, plain, quantity, values, votes
 from innerloop.evaluate.verify.verifier import NAMES, Attempt, Verifier
 from innerloop.inner import positions, written
 from innerloop.outer.select.diverse import runs
@@ -40,6 +40,7 @@ from innerloop.text_forms import nfkc
 PACKAGE = Path(innerloop.__file__).parent
 SHORT, LONG = 6_000, 100_000  # characters that a pattern and a reader are given
 SOME = 8_000  # that a reader is given where minutes are too long
+VALUE = 20_000  # characters of the longest answer that is judged
 FAST, SLOW = 1e-6, 1e-4  # seconds a character: what needs no second look, and what no linear reader takes
 
 Run = Callable[[str], object]
@@ -335,10 +336,11 @@ READERS: dict[str, Run] = {
     "thinking": lambda text: [chat.split_thinking(text, *pair, opened=True) for pair in chat.DELIMITERS],
     "template": lambda text: (chat.find_switch(text), chat.find_delimiters(text, ())),
     "plain": plain.folded,
-    "numbers": lambda text: (reading.read(text), reading.sole(text)),
-    "values": lambda text: (hedge.stated(text).differ, hedge.single(text)),
+    "numbers": number.of,
+    "values": lambda text: values.read.__wrapped__(text[:VALUE]),
+    "votes": lambda text: votes.answer_key.__wrapped__(text, "math", "5"),
     "letter": choice.letter,
-    "unit": lambda text: (quantity.split(f"5 {text}"), quantity._singular(text)),
+    "unit": lambda text: (quantity.split(f"5 {text[:VALUE]}"), quantity._singular(text)),
     "literals": lambda text: (literal.final(text), literal.without_front(text)),
     "code": lambda text: (code.find(text, {"f"}, complete=False), code._defined(text), code._blocks(text)),
     "tests": lambda text: code.judge(asked("?", metadata=json.dumps({"tests": text})), "```\nx=1\n```", complete=True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from innerloop.boxed import boxes, last_boxed
-from innerloop.evaluate.verify import extract, hedge, job, literal, quantity, reading, verifier
+from innerloop.evaluate.verify import extract, job, literal, number, quantity, values, verifier, votes
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.evaluate.verify.verifier import JUDGES, Attempt, Verifier
 from innerloop.rollout.sample import before_box
@@ -21,19 +21,23 @@ INSTRUMENT = (
         for name in (
             "choice",
             "extract",
-            "hedge",
             "literal",
             "math",
             "number",
             "plain",
             "quantity",
-            "reading",
             "verifier",
+            "votes",
+            *(
+                f"values.{name}"
+                for name in ("compare", "formula", "keys", "quantity", "reader", "statements", "tokens")
+            ),
         )
     ),
 )
 KINDS = (*JUDGES, "gym:countdown", "gym:game_of_life_halting")
 _LIMIT = 2e-3  # seconds of the processor for a character of instrumented code, and
+_VALUE = 20_000  # characters of the longest answer that is judged
 _AT_LEAST = 0.5  # seconds for any text, since collecting garbage takes its time too
 
 _verifier = Verifier()
@@ -70,11 +74,11 @@ def _read(text: str) -> None:
     assert (last_boxed(text) is None) == (not boxes(text))
     assert literal.without_front(text) == text or len(literal.without_front(text)) < len(text)
     assert folded(plain(text)) is not None
-    values = hedge.stated(text).values
-    assert all(value.text for value in values)
-    number = reading.read(text, short_units=True)
-    assert number is None or reading.equal(number, number)
-    assert number is None or reading.agree(number, number, rounded=False)
-    unit = quantity.split(text)
+    value = values.read(text[:_VALUE])
+    assert values.equal(value, value)
+    plain_number = number.of(text[:_VALUE])
+    assert plain_number is None or number.equal(plain_number, plain_number)
+    assert votes.answer_key(text) == votes.answer_key(f" {text} ")
+    unit = quantity.split(text[:_VALUE])
     assert unit is None or len(unit[1]) <= 60
     assert verifier.NAMES

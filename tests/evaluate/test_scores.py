@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from innerloop.errors import InputError
 from innerloop.evaluate.measures import Measure, measures
-from innerloop.evaluate.tally import answer_key, cluster, tally
+from innerloop.evaluate.tally import cluster, tally
+from innerloop.evaluate.verify.votes import answer_key
 from innerloop.schema import Curve, Outcome, Question, Score, Source, Status, Trajectory
 
 R, W, U = Outcome.RIGHT, Outcome.WRONG, Outcome.UNDECIDED

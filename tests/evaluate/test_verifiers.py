@@ -9,14 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innerloop.evaluate.verify import choice, gym, hedge, math, none, number, quantity, reading, text
+from innerloop.evaluate.verify import choice, gym, math, none, number, quantity, text
 from innerloop.evaluate.verify.job import Job
 from innerloop.evaluate.verify.plain import folded, plain
+from innerloop.evaluate.verify.values import Collection, Several, read
+from innerloop.evaluate.verify.values.kinds import Sequence
 from innerloop.schema import Outcome, Question, Verdict
 
 
 def question(answer: str, **fields) -> Question:
     return Question(id="q", question="?", answer=answer, **fields)
+
+
+def judged(module, reference: str, answer: str) -> str:
+    """The outcome, in this process."""
+    word = module.judge(question(reference), answer)
+    return module.run(word.payload)["outcome"] if isinstance(word, Job) else word.outcome.value
 
 
 @pytest.mark.parametrize(
@@ -31,6 +39,11 @@ def question(answer: str, **fields) -> Question:
         (r"\$5", "$5"),
         (r"\textbf{\text{a}}", "a"),
         (r"90^\circ", "90°"),
+        (r"\frac{x+1}{2}", "(x+1)/2"),
+        (r"\frac{1}{2x}", "1/(2x)"),
+        (r"\frac{1}{2}x", "1/2 x"),
+        (r"2\frac{1}{3}", "2 1/3"),
+        ("Zu\u0308rich", "Zürich"),
         ("plain", "plain"),
     ],
 )
@@ -58,6 +71,8 @@ def test_folding_twice_changes_nothing(value):
         ("'a' or 'b'", "a' or 'b", False),
         ("Oklahoma!", "Oklahoma", True),
         ("...", "..", False),
+        (r"\frac{x+1}{2}", "x+1/2", False),
+        (r"\frac{x+1}{2}", "(x+1)/2", True),
     ],
 )
 def test_text(reference, answer, right):
@@ -123,8 +138,17 @@ def test_choice():
         ("3 pi", None),
         (r"3\pi", None),
         (r"2\sqrt{3}", None),
-        ("3 million", None),
-        ("5!", None),
+        ("3 million", 3_000_000),
+        ("5!", 5),  # there are no formulas here, so this is a mark
+        ("(42)", 42),
+        ("[42]", 42),
+        ("42:", 42),
+        ("1 000 000", 10**6),
+        ("1,23,45,678", 12345678),
+        ("18€", 18),
+        (r"1\frac{1}{2}", Fraction(3, 2)),
+        ("5 hours 30 minutes", None),
+        ("2x = 4", None),
         ("18 and 20", None),
         ("18 to 20", None),
         ("1/0", None),
@@ -134,19 +158,19 @@ def test_choice():
     ],
 )
 def test_numbers_are_read(written, value):
-    found = reading.read(written, short_units=True)
+    found = number.of(written)
     assert (found.value if found else None) == value
 
 
 def test_single_letters_are_units_only_where_asked():
-    assert reading.read("5 m") is None
-    assert reading.read("5 m", short_units=True) is not None
+    assert read("5 m").unit is None
+    assert read("5 m", short=True).unit.spelled == "m"
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9))
 def test_any_way_to_write_a_number_reads_the_same(value):
     for written in (f"{value}", f"{value:,}", f"${value}$", f"{value} dollars", f"\\boxed{{{value}}}"[7:-1]):
-        assert reading.read(written).value == Fraction(value)
+        assert number.of(written).value == Fraction(value)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +203,11 @@ def test_number_tolerances(reference, answer, right):
 
 @given(st.fractions(min_value=1, max_value=1000), st.fractions(min_value=-2, max_value=2))
 def test_equality_is_a_band_around_the_reference(reference, offset):
-    def of(value: Fraction) -> reading.Number:
-        return reading.Number(value=value, decimals=0, digits=1, percent=False)
+    def of(value: Fraction) -> number.Plain:
+        return number.Plain(value=value)
 
     inside = abs(offset) <= 1
-    assert reading.equal(of(reference * (1 + offset / 10**6)), of(reference)) is inside
+    assert number.equal(of(reference * (1 + offset / 10**6)), of(reference)) is inside
 
 
 def test_a_reference_that_is_no_number_is_undecided():
@@ -215,6 +239,9 @@ def test_none_is_undecided_with_a_reason():
         (r"\text{Evelyn}", "evelyn", Outcome.RIGHT),
         (r"\boxed{5}", "5", Outcome.RIGHT),
         (r"\frac{3}{4}", "3/4", Outcome.RIGHT),
+        ("0.5", "50%", Outcome.RIGHT),
+        ("3000000", "3 million", Outcome.RIGHT),
+        ("4", "n = 5", Outcome.WRONG),
     ],
 )
 def test_math_without_algebra(reference, answer, outcome):
@@ -225,7 +252,7 @@ def test_math_without_algebra(reference, answer, outcome):
 
 @pytest.mark.parametrize(
     ("reference", "answer"),
-    [("x^2+2x+1", "(x+1)^2"), ("3", "3x"), ("3", r"3\pi"), ("0.5", "50%"), ("3000000", "3 million"), ("4", "n = 5")],
+    [("x^2+2x+1", "(x+1)^2"), ("3", "3x"), ("3", r"3\pi"), ("2^{10}", "1024"), (r"\int_0^1 x dx", "1/2")],
 )
 def test_what_needs_algebra_goes_to_a_worker(reference, answer):
     assert isinstance(math.judge(question(reference), answer), Job)
@@ -311,13 +338,12 @@ def test_two_guesses_are_wrong_for_both(answer, one, other):
         ("26", "f(5) = 26"),
         ("90", "1.5 hours = 90 minutes"),
         ("1234", "1,234"),
-        ("28", "28 and verify"),
         ("36", r"\sum_{i=1}^{8} i = 36"),
     ],
 )
 def test_one_value_may_be_said_in_several_ways(reference, answer):
-    assert number.judge(question(reference), answer).outcome is Outcome.RIGHT or "and" in answer
-    assert not hedge.stated(answer).differ
+    assert number.judge(question(reference), answer).outcome is Outcome.RIGHT
+    assert not isinstance(read(answer), Several)
     first = math.judge(question(reference), answer)
     assert isinstance(first, Job) or first.outcome is Outcome.RIGHT
 
@@ -333,15 +359,13 @@ def test_one_value_may_be_said_in_several_ways(reference, answer):
 )
 def test_formulas_are_compared_by_their_values(answer, same):
     (reference,) = (part.strip() for part in answer.replace("\\approx", "=").split("=")[1:])
-    job = math.judge(question(reference), answer)
-    assert isinstance(job, Job)
-    assert math.run(job.payload)["outcome"] == ("right" if same else "wrong")
+    assert judged(math, reference, answer) == ("right" if same else "wrong")
 
 
 def test_references_of_several_values_are_compared_as_they_were():
     for reference in ("3, 8", r"\{3, 8\}", "(3, 8)", r"3 \text{ or } 8", r"\pm 3"):
-        assert not hedge.single(reference)
-    assert isinstance(math.judge(question("(3, 8)"), "3, 8"), Job)
+        assert isinstance(read(reference), Collection | Sequence)
+    assert judged(math, "(3, 8)", "3, 8") == "right"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from innerloop import plain_json
-from innerloop.evaluate.verify import reading
-from innerloop.evaluate.verify.plain import folded
+from innerloop.evaluate.verify.votes import question_key
 from innerloop.ids import joined
 from innerloop.schema import Curve, Outcome, Question, Score, Status, Trajectory
 
@@ -56,7 +55,7 @@ def _score(
     silent = [sample for sample in samples if not (sample.answer or "").strip()]
     for sample in samples:
         if sample.answer and sample.answer.strip():
-            votes.setdefault(answer_key(sample.answer), [0, 0, 0])[_place(sample.outcome)] += 1
+            votes.setdefault(question_key(sample.answer, question), [0, 0, 0])[_place(sample.outcome)] += 1
     tokens = [sample.tokens for sample in samples if sample.tokens is not None]
     probed = [sample for sample in samples if sample.id in losses and _place(sample.outcome) < 2]
     metadata = _metadata(question)
@@ -86,12 +85,6 @@ def _score(
 
 def _place(outcome: Outcome | None) -> int:
     return {Outcome.RIGHT: 0, Outcome.WRONG: 1}.get(outcome or Outcome.UNDECIDED, 2)
-
-
-def answer_key(answer: str) -> str:
-    r"""What equal votes share: the value of a number (``\frac12`` = 0.5), else the text without LaTeX dress."""
-    read = reading.read(answer)
-    return f"{read.value}{'%' if read.percent else ''}" if read else folded(answer)
 
 
 def cluster(question: Question) -> str | None:

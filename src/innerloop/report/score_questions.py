@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
-from innerloop.evaluate.tally import answer_key
+from innerloop.evaluate.verify.votes import question_key
 from innerloop.report.evaluated import Evaluated
 from innerloop.report.view import View
-from innerloop.schema import Outcome, Trajectory
+from innerloop.schema import Outcome, Question, Trajectory
 
 ANSWER_LENGTH = 80  # characters of an answer in the table
 
@@ -42,7 +41,7 @@ def questions_block(view: View, found: Evaluated) -> dict[str, Any]:
                     None if s is None else [s.right, s.wrong, s.undecided, s.truncated, s.failed] for s in scores
                 ],
                 "samples": samples,
-                "majority": [_majority([view.entries[i].trajectory for i in numbers]) for numbers in samples],
+                "majority": [_majority([view.entries[i].trajectory for i in numbers], question) for numbers in samples],
             }
         )
     return {"questions": rows}
@@ -60,15 +59,15 @@ def _members(view: View, found: Evaluated) -> dict[tuple[str, str], list[int]]:
     return members
 
 
-def _majority(samples: Sequence[Trajectory]) -> dict[str, Any] | None:
+def _majority(samples: Sequence[Trajectory], question: Question | None) -> dict[str, Any] | None:
     """The most frequent answer: as first written, how many gave it, how many others tie, and its verdict.
 
-    Equal numbers are one answer, as in maj@k. None where no sample gave one.
+    Equal answers are one, as in maj@k. None where no sample gave one.
     """
     votes: dict[str, list[Trajectory]] = {}
     for sample in samples:
         if sample.answer and sample.answer.strip():
-            votes.setdefault(_key(sample.answer), []).append(sample)
+            votes.setdefault(question_key(sample.answer, question), []).append(sample)
     if not votes:
         return None
     most = max(map(len, votes.values()))
@@ -81,9 +80,6 @@ def _majority(samples: Sequence[Trajectory]) -> dict[str, Any] | None:
         "tied": len(tied) - 1,
         "outcome": outcomes.pop() if len(outcomes) == 1 and outcomes & set(Outcome) else None,
     }
-
-
-_key = lru_cache(maxsize=65536)(answer_key)
 
 
 def disagreements(view: View, found: Evaluated) -> list[dict[str, Any]]:

@@ -18,28 +18,17 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from innerloop.evaluate.verify import hedge, reading
+from innerloop.evaluate.verify import number
 from innerloop.evaluate.verify.job import Job, Reply
-from innerloop.evaluate.verify.plain import folded, plain
+from innerloop.evaluate.verify.plain import folded
+from innerloop.evaluate.verify.values import Quantity
 from innerloop.schema import Outcome, Question, Verdict
 
-_UNIT = re.compile(r"[A-Za-zµμΩÅ°%²³⁻¹/*·().^{}\s\d-]{1,60}")
+_LONGEST = 60  # characters of a unit
 _POWER = re.compile(r"(?<=[A-Za-zµΩÅ)°])\s*+(?:\^|\*\*)?\s*+[({]?\s*+(-?[1-9])\s*[)}]?(?![\d.])")
-_STRAY = re.compile(r"(?:^|[\s.,;]|(?<![\^*])[({])(?!1\s*+/)[-+]?\d")  # a number that is no power: of another quantity
-_DIGIT = re.compile(r"\d")
-_CARET = re.compile(r"(?<!\s)\s*+\^\s*+")
 _OTHER_POWER = re.compile(r"\d|\^|\*\*")
 _PLURAL = re.compile(r"(?<=\w\w)s\b")
-_LATEX = (
-    ("\\Omega", "Ω"),
-    ("\\mu", "µ"),
-    ("μ", "µ"),
-    ("\\degree", "°"),
-    ("\\AA", "Å"),
-    ("\\circ", "°"),
-    ("\\per", "/"),
-)
-_WORDS = (("° C", "°C"), ("° F", "°F"), ("°C", "degC"), ("°F", "degF"), ("Å", "angstrom"), ("°", "degree"), ("·", "*"))
+_WORDS = (("μ", "µ"), ("°C", "degC"), ("°F", "degF"), ("Å", "angstrom"), ("°", "degree"))
 
 
 def judge(question: Question, answer: str) -> Verdict | Job:
@@ -49,26 +38,20 @@ def judge(question: Question, answer: str) -> Verdict | Job:
         reason = f"the reference answer '{question.answer[:40]}' is no single number with a unit"
         return Verdict(outcome=Outcome.UNDECIDED, reason=reason, answer=answer)
     if given is None:
-        return Verdict(outcome=Outcome.WRONG, reason="the final answer is no single number with a unit", answer=answer)
+        return Verdict(outcome=Outcome.WRONG, reason=f"{number.why_none(answer)} with a unit", answer=answer)
     if not given[1] or not reference[1] or given[1] == reference[1]:
-        right = reading.equal(given[0], reference[0])
-        if right and hedge.single(question.answer) and hedge.stated(answer).differ:
-            return Verdict(outcome=Outcome.WRONG, reason=hedge.REASON, answer=answer)
+        right = number.equal(given[0], reference[0])
         return Verdict(outcome=Outcome.RIGHT if right else Outcome.WRONG, answer=answer)
     return Job(module=__name__, answer=answer, payload={"reference": question.answer, "answer": answer})
 
 
-def split(text: str) -> tuple[reading.Number, str] | None:
+def split(text: str) -> tuple[number.Plain, str] | None:
     """A number and the text of its unit (empty without one); None where there is no number, or more than a unit."""
-    for old, new in _LATEX:
-        text = text.replace(old, new)
-    found = reading.split(text.replace("^{°}", "°").replace("^°", "°"))
-    if found is None:
+    found, value = number.of(text), number.value_of(text)
+    if found is None or not isinstance(value, Quantity):
         return None
-    value, rest = found
-    unit = _CARET.sub("^", " ".join(rest.split()).removesuffix(".").strip().replace("µ ", "µ"))
-    fits = _UNIT.fullmatch(unit) and not _STRAY.search(unit) and not reading.changes_value(_DIGIT.sub(" ", unit))
-    return (value, unit) if not unit or fits else None
+    unit = value.unit.spelled if value.unit is not None else ""
+    return (found, unit) if len(unit) <= _LONGEST else None
 
 
 def prepare() -> None:
@@ -90,14 +73,14 @@ def run(payload: dict[str, str]) -> Reply:
     assert given is not None
     own, other = _unit(reference[1]), _unit(given[1])
     if own is None or other is None:
-        same = _singular(reference[1]) == _singular(given[1]) and reading.equal(given[0], reference[0])
+        same = _singular(reference[1]) == _singular(given[1]) and number.equal(given[0], reference[0])
         return (
             Reply(outcome="right") if same else Reply(outcome="wrong", reason="another unit, or one that is not known")
         )
     if own.dimensionality != other.dimensionality:
         return Reply(outcome="wrong", reason=f"a unit of another kind ({given[1]} for {reference[1]})")
     converted = _registry().Quantity(float(given[0].value), other).to(own).magnitude
-    same = reading.equal(replace(given[0], value=Fraction(converted)), reference[0])
+    same = number.equal(replace(given[0], value=Fraction(converted)), reference[0])
     return Reply(outcome="right" if same else "wrong")
 
 
@@ -117,4 +100,4 @@ def _unit(text: str) -> Any:
 
 
 def _singular(unit: str) -> str:
-    return _PLURAL.sub("", folded(plain(unit)))
+    return _PLURAL.sub("", folded(unit))
