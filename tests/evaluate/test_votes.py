@@ -96,6 +96,7 @@ def test_keys_of_generated_values_agree_with_their_equality(one, other, referenc
 
 def test_long_answers_are_keyed_as_they_are_written():
     assert answer_key("x + " * 500 + "1") == answer_key(" " + "x + " * 500 + "1")
+    assert answer_key(r"n \le 1234!") == answer_key(r"1234! \ge n") != answer_key(r"n \le 1235!")
     assert answer_key("9^{9^{9^{9^9}}}") == answer_key("9^{9^{9^{9^9}}}") != answer_key("9^{9^{9^9}}")
 
 

@@ -12,6 +12,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from innerloop.evaluate.verify.values import exact
@@ -210,7 +211,7 @@ class _Evaluation:
 
     def called(self, name: str, arguments: Sequence[Any]) -> Any:
         """A value of an unknown function, the same for the same arguments."""
-        text = name + ",".join(self.context.nstr(argument, 20) for argument in arguments)
+        text = name + ",".join(_shown(argument, 20) for argument in arguments)
         return self.number(Fraction(1 + zlib.crc32(text.encode("utf-8", "replace")) % _PLACES, _PLACES))
 
 
@@ -318,6 +319,7 @@ def _too_large() -> Any:
     raise TooLarge("too large a binomial")
 
 
+@lru_cache(maxsize=4096)
 def fingerprint(node: Node) -> str:
     """What equal formulas share, and others do not: an exact fraction, or digits at the points."""
     names = sorted(symbols(node))
@@ -349,7 +351,14 @@ def _digits(value: Any, digits: int) -> str:
             return f"{near.numerator:x}/{near.denominator:x}"
     if abs(value) < context.mpf(10) ** -(2 * _GUARD):
         return "0/1"
-    return str(context.nstr(value, digits - 10))
+    return _shown(value, digits - 10)
+
+
+def _shown(value: Any, digits: int) -> str:
+    """The first digits of a number of any size, as mantissa and power of two."""
+    context = value.context
+    parts = [context.frexp(part) for part in (value.real, value.imag)]
+    return " ".join(f"{context.nstr(mantissa, digits)}p{power}" for mantissa, power in parts if mantissa)
 
 
 def direction(node: Node, *, signed: bool) -> str:
