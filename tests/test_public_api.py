@@ -65,7 +65,7 @@ PUBLIC = [
 ]
 COMMON = (
     "questions limit draw clean seed model dtype device threads prompt instruction system think_start think_end "
-    "no_thinking trust_remote_code out json debug"
+    "no_thinking date trust_remote_code out json debug"
 )
 OUTPUT = "out json debug"
 VERDICTS = "weaker_sandbox verdict_cache"

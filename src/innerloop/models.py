@@ -71,6 +71,7 @@ def load(  # the one place where a user says everything about a model
     think_start: str | None = None,
     think_end: str | None = None,
     no_thinking: NoThinking = "switch",
+    date: str | None = None,
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
@@ -107,6 +108,7 @@ def load(  # the one place where a user says everything about a model
         think_start=think_start,
         think_end=think_end,
         no_thinking=no_thinking,
+        date=date,
     )
 
 
@@ -148,6 +150,7 @@ def wrap(
     think_start: str | None = None,
     think_end: str | None = None,
     no_thinking: NoThinking = "switch",
+    date: str | None = None,
 ) -> LoadedModel:
     """A ``LoadedModel`` around a model and a tokenizer that are already in memory (trained or made by hand).
 
@@ -163,6 +166,7 @@ def wrap(
         think_start=think_start,
         think_end=think_end,
         no_thinking=no_thinking,
+        date=date,
         max_context=max_context(lambda field: getattr(config, field, None)),
     )
     shared = {entry.name: getattr(speaker, entry.name) for entry in fields(speaker)}

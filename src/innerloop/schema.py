@@ -109,6 +109,7 @@ class Question(_Record):
     need (reasoning-gym's entry, the unit tests of code). ``answer`` is empty where only tests judge.
     ``prompt_template`` is the user's turn with ``{question}`` in the question's place (`innerloop.prompts`), and
     ``system_turn`` what is said before it: None leaves that to the model, an empty text says nothing.
+    ``prompt_date`` is the day (``2025-03-01``) that the model's chat template wrote, where it writes one.
     """
 
     id: str
@@ -122,6 +123,7 @@ class Question(_Record):
     metadata: str | None = None
     prompt_template: str | None = None
     system_turn: str | None = None
+    prompt_date: str | None = None
 
     SCHEMA: ClassVar[pa.Schema] = pa.schema(
         [
@@ -136,6 +138,7 @@ class Question(_Record):
             ("metadata", pa.string()),
             ("prompt_template", pa.string()),
             ("system_turn", pa.string()),
+            ("prompt_date", pa.string()),
         ]
     )
 
@@ -146,7 +149,8 @@ class Question(_Record):
 
 def asked_as(question: Question, other: Question) -> Question:
     """The question in the prompt of another one."""
-    return dataclasses.replace(question, prompt_template=other.prompt_template, system_turn=other.system_turn)
+    own = {name: getattr(other, name) for name in ("prompt_template", "system_turn", "prompt_date")}
+    return dataclasses.replace(question, **own)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,7 @@ class Speaker:
     think_start: str
     think_end: str
     max_context: int | None = None
+    date: str | None = None  # the day (2025-03-01) that a chat template with a date writes; by default today
     thinking_switch: str | None = None  # the chat template's variable that turns thinking on and off
     no_thinking: NoThinking = "switch"
 
@@ -113,7 +114,7 @@ class Speaker:
             variables[self.thinking_switch] = mode is Mode.THINKING or not self.switches_off
         first = messages[0]
         try:
-            text = templates.render(template, variables)
+            text = templates.render(template, variables, self._day(question))
         except templates.TemplateFailedError as error:
             what, remedy = ("one user turn", "give another chat_template")
             if first["role"] == "system":
@@ -124,6 +125,15 @@ class Speaker:
                 f"the chat template of {self.name} drops the system turn; leave it out, or say it in the user's"
             )
         return text
+
+    @property
+    def writes_date(self) -> bool:
+        """Whether the chat template writes the day into every prompt."""
+        template = template_of(self.tokenizer, self.name)
+        return template is not None and templates.writes_date(template)
+
+    def _day(self, question: str | Question) -> str | None:
+        return (question.prompt_date if isinstance(question, Question) else None) or self.date
 
     @cached_property
     def _adds_space(self) -> bool:
@@ -191,6 +201,7 @@ def speak(
     think_start: str | None = None,
     think_end: str | None = None,
     no_thinking: NoThinking = "switch",
+    date: str | None = None,
     max_context: int | None = None,
 ) -> Speaker:
     """A speaker around a tokenizer; ``None`` takes what its chat template and vocabulary say, or our defaults."""
@@ -207,6 +218,7 @@ def speak(
         max_context=max_context,
         thinking_switch=chat.find_switch(template),
         no_thinking=no_thinking,
+        date=date,
     )
 
 
@@ -239,6 +251,7 @@ def load_speaker(
     think_start: str | None = None,
     think_end: str | None = None,
     no_thinking: NoThinking = "switch",
+    date: str | None = None,
     trust_remote_code: bool = False,
 ) -> Speaker:
     """The speaker of ``smollm2``, a folder, a ``.gguf`` file or a hub id, without its weights.
@@ -268,6 +281,7 @@ def load_speaker(
         think_start=think_start,
         think_end=think_end,
         no_thinking=no_thinking,
+        date=date,
         max_context=context,
     )
 

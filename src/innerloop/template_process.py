@@ -5,13 +5,14 @@ package, and of others only Jinja, so that it starts in a tenth of a second and 
 
 A chat template is written for transformers, which renders it in Jinja's sandbox with a few names of its own. Those are
 here too (``tojson``, ``raise_exception``, ``strftime_now``, ``{% generation %}``, loop controls), and so is how it
-treats blanks; a test compares what both make of the same templates.
+treats blanks; a test compares what both make of the same templates. Only the day is not the clock's: it is an input.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import Any
 
 _KEPT = 8  # compiled templates
@@ -57,7 +58,9 @@ def _answer(request: dict[str, Any], compiled: dict[str, Any], most: int) -> dic
         return {"unknown": True}
     parts: list[str] = []
     length = 0
-    for part in compiled[key].generate(**request["variables"]):
+    day = datetime.fromisoformat(request["date"])
+    variables = {"strftime_now": day.strftime} | request["variables"]
+    for part in compiled[key].generate(**variables):
         parts.append(part)
         length += len(part)
         if length > most:
@@ -75,8 +78,6 @@ def _told(error: Exception) -> str:
 
 
 def _environment() -> Any:
-    from datetime import datetime
-
     import jinja2
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -123,7 +124,6 @@ def _environment() -> Any:
     environment.filters["tojson"] = tojson
     environment.globals |= {
         "raise_exception": raise_exception,
-        "strftime_now": lambda form: datetime.now().strftime(form),
         "namespace": Namespace,
     }
     return environment

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,22 @@ class TemplateFailedError(Exception):
     """A template raised something or broke a limit; the message is one line."""
 
 
-def render(template: str, variables: dict[str, Any]) -> str:
-    """What a template makes of JSON-able variables. Raises `TemplateFailedError`."""
+def writes_date(template: str) -> bool:
+    """Whether a template asks for the day."""
+    return "strftime_now" in template
+
+
+def render(template: str, variables: dict[str, Any], date: str | None = None) -> str:
+    """What a template makes of JSON-able variables on a day (ISO 8601, by default today).
+
+    Raises `TemplateFailedError`.
+    """
     global _process  # one for all templates of this process
     with _lock:
         if _process is None:
             _process = _Process()
         try:
-            answer = _process.ask(template, variables)
+            answer = _process.ask(template, variables, date or datetime.now().isoformat())
         except BaseException as error:  # an interrupt too: what is asked next must not get this answer
             _process.close()
             _process = None
@@ -73,12 +82,13 @@ class _Process:
             bufsize=0,
         )
 
-    def ask(self, template: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, template: str, variables: dict[str, Any], date: str) -> dict[str, Any]:
         """One request and its answer. Raises `_EndedError` where the process had to be ended."""
         key = hashlib.blake2b(template.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-        answer = self._said({"template": key, "variables": variables})
+        request = {"template": key, "variables": variables, "date": date}
+        answer = self._said(request)
         if "unknown" in answer:  # the process has not seen this template, or has seen many since
-            answer = self._said({"template": key, "variables": variables, "source": template})
+            answer = self._said(request | {"source": template})
         return answer
 
     def _said(self, request: dict[str, Any]) -> dict[str, Any]:

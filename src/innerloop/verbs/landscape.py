@@ -45,7 +45,8 @@ class LandscapeSettings(TrajectorySettings):
         default="matrices",
         metadata=about(
             "What random planes and the sharpness move: all matrices but embeddings and output head, or norms and "
-            "biases too, as the paper has it (RaML alg. 4)."
+            "biases too, as the paper has it (RaML alg. 4), e.g. --moved all.",
+            later=True,
         ),
     )
     points: int = field(default=25, metadata=about("Grid points per axis; an odd number has one at the model itself."))

@@ -15,6 +15,7 @@ from innerloop.progress import Speed, progress
 from innerloop.rollout.engine import Sampling, closed_after
 from innerloop.schema import Mode, Outcome, Question, Status, Trajectory
 from innerloop.store import Run
+from innerloop.verbs.day import as_dated, dated, of_the_day
 from innerloop.verbs.engine_settings import EngineSettings
 from innerloop.verbs.judging import Judging, VerdictSettings, sandbox_for
 from innerloop.verbs.shards import Shards
@@ -155,7 +156,7 @@ class _Work:
     ) -> None:
         self._run = run
         self._settings = settings
-        self._questions = questions
+        self._questions = questions = as_dated(run, questions)
         self._modes = modes
         self._wanted = len(wanted)
         self._new_questions = missing_questions(run, questions)
@@ -175,8 +176,13 @@ class _Work:
             else:
                 log.info("nothing to do: %s holds all %d trajectories of this command", self._run.path, self._wanted)
             return
-        opened = self._settings.open_engine(self._run, self._settings.sampling(), count=self.missing)
-        with closed_after(opened[0]):
+        engine, speaker = self._settings.open_engine(self._run, self._settings.sampling(), count=self.missing)
+        speaker = of_the_day(self._run, speaker)
+        self._questions, self._new_questions = (
+            dated(questions, speaker) for questions in (self._questions, self._new_questions)
+        )
+        opened = engine, speaker
+        with closed_after(engine):
             write_questions(self._run, self._new_questions)  # behind the model: a misspelt name leaves no folder
             self._sample(opened)
 

@@ -15,6 +15,7 @@ from innerloop.chat import DELIMITERS
 from innerloop.errors import InputError
 from innerloop.schema import Curve, Outcome, Question, Trajectory
 from innerloop.store import Run
+from innerloop.verbs.day import of_the_day
 from innerloop.verbs.shared import (
     QUESTION_SOURCES,
     InputSettings,
@@ -198,7 +199,7 @@ def _curves(
     held = {curve.trajectory_id: curve for curve in _held(settings, run) if _is_of(curve, texts, ends)}
     missing = [trajectory for trajectory in candidates if trajectory.id not in held]
     if missing:
-        loaded = settings.load(suffix=settings.suffix)
+        loaded = of_the_day(run, settings.load(suffix=settings.suffix))
         run.record_model(loaded.describe())
         from innerloop.inner.probe import probe
         from innerloop.verbs.work import probe_item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json as jsonlib
 import logging
@@ -108,6 +109,14 @@ class InputSettings:
             later=True,
         ),
     )
+    date: str | None = field(
+        default=None,
+        metadata=about(
+            "The day that a chat template with a date writes into prompts, e.g. --date 2025-03-01; by default that of "
+            "the run, else today.",
+            later=True,
+        ),
+    )
     trust_remote_code: bool = field(
         default=False, metadata=about("Let Python code that comes with the model run; only for sources you trust.")
     )
@@ -119,6 +128,8 @@ class InputSettings:
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 1)
         check_choices(self)
+        if self.date is not None:
+            check_day(self.date)
         self._prompt()
         self._system()
 
@@ -168,7 +179,8 @@ class InputSettings:
 
     def manner(self) -> dict[str, Any]:
         """How to talk to the model, as `innerloop.speaker.load_speaker` takes it."""
-        own = {name: getattr(self, name) for name in ("instruction", "think_start", "think_end", "no_thinking")}
+        names = ("instruction", "think_start", "think_end", "no_thinking", "date")
+        own = {name: getattr(self, name) for name in names}
         return own | {"system": self._system()}
 
     def load(self, *, suffix: str | None = None) -> LoadedModel:
@@ -218,6 +230,14 @@ def out_folder(verb: str, settings: Any) -> Path:
     return Path("runs") / f"{verb}-{digest[:8]}"
 
 
+def check_day(text: str) -> None:
+    """`InputError` for what is no day of the calendar."""
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--date {text}: write a day such as 2025-03-01") from None
+
+
 def jsonable(value: Any) -> Any:
     """Plain JSON values: dataclasses as objects, paths and enums as text, NaN and infinities as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -243,7 +263,7 @@ def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]
         if before != question and asked_as(before, question) == question:
             raise InputError(
                 f"{run.path}: question {question.id!r} was put in another prompt when this run began; give the same "
-                "--prompt or --instruction again (and --system), or choose another --out"
+                "--prompt or --instruction again (and --system, --date), or choose another --out"
             )
         if before != question:
             raise InputError(

@@ -13,6 +13,7 @@ from innerloop.prompts import used
 from innerloop.schema import Question, Status, Trajectory
 from innerloop.store import Run
 from innerloop.verbs.cluster_settings import ClusterSettings
+from innerloop.verbs.day import as_dated, of_the_day, warn_of_unknown_days
 from innerloop.verbs.shared import (
     QUESTION_SOURCES,
     InputSettings,
@@ -73,6 +74,7 @@ class Work:
     ) -> None:
         self._run = run
         self._settings = settings
+        questions = as_dated(run, questions)
         self.questions = {question.id: question for question in questions}
         for question in questions:
             if not question.answer.strip():
@@ -95,7 +97,7 @@ class Work:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, with the settings' suffix."""
-        loaded = self._settings.load(suffix=self._settings.suffix)
+        loaded = of_the_day(self._run, self._settings.load(suffix=self._settings.suffix))
         self._run.record_model(loaded.describe())
         return loaded
 
@@ -108,6 +110,7 @@ class Work:
         from innerloop.speaker import load_speaker
 
         speaker = load_speaker(settings.model, trust_remote_code=settings.trust_remote_code, **settings.manner())
+        speaker = of_the_day(self._run, speaker)
         return speaker if settings.suffix is None else replace(speaker, suffix=settings.suffix)
 
     def _controls(self, usable: Sequence[Trajectory]) -> tuple[list[Trajectory], dict[str, str]]:
@@ -138,6 +141,7 @@ class Work:
         # Known once something is measured; where nothing is, an earlier start has noted the prompts.
         if (speaker := vars(self).get("speaker") or vars(self).get("loaded")) is not None:
             self._run.note("prompts", used(self.questions.values(), speaker.instruction, speaker.system))
+            warn_of_unknown_days(speaker, self.questions, self.wanted)
 
     def item(
         self, trajectory: Trajectory, candidates: Sequence[str] = (), *, loaded: LoadedModel | None = None

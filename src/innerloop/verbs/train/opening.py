@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from innerloop.processes import is_main, world
 from innerloop.schema import Question
 from innerloop.store import Follower, Run
+from innerloop.verbs.day import of_the_day
 from innerloop.verbs.shared import configuration, free_fields, missing_questions, out_folder, write_questions
 from innerloop.verbs.train.live import last_page
 from innerloop.verbs.train.result import TrainResult, result_of
@@ -38,7 +39,7 @@ class Opening:
 
     def load(self) -> LoadedModel:
         """The model to train. `InputError` where the folder's training began with another one."""
-        loaded = self._settings.load_to_train()
+        loaded = of_the_day(self.run, self._settings.load_to_train())
         self.run.record_model(loaded.describe())
         return loaded
 
