@@ -73,6 +73,7 @@ def workers() -> list[psutil.Process]:
 
 
 @pytest.mark.model
+@pytest.mark.long  # `test_crew.py` kills workers in the second tier
 def test_sampled_trajectories_are_the_plain_engines_while_workers_are_killed(
     cluster: Any, cli: Callable[..., Any], tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +137,9 @@ def test_measurements_are_those_without_a_cluster_to_the_last_bit(
     stage = {"probe": "curves", "update": "updates"}[verb]
     key = {"probe": lambda c: c.trajectory_id, "update": lambda u: (u.id, u.position)}[verb]
     records = [{key(record): record for record in getattr(Run.open(out), stage)()} for out in (here, there)]
+    if verb == "probe":  # each worker compares some of its own with the definition
+        assert [any(record.plain_loss for record in own.values()) for own in records] == [True, True]
+        records = [{id_: replace(record, plain_loss=()) for id_, record in own.items()} for own in records]
     assert records[0] == records[1]
     assert len(records[0]) >= 12
     first, second = (Run.open(out).manifest["stages"][verb]["model"] for out in (here, there))

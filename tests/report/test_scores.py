@@ -20,7 +20,7 @@ from innerloop.report.page import write
 from innerloop.report.score_questions import _majority
 from innerloop.report.score_statements import _difference, score_statements
 from innerloop.report.view import View, view
-from innerloop.schema import Mode, Outcome, Score, Source, Trajectory
+from innerloop.schema import Mode, Outcome, Question, Score, Source, Trajectory
 from innerloop.store import Run
 from innerloop.testing.evaluations import write_evaluation
 from innerloop.testing.runs import made_up
@@ -280,11 +280,14 @@ def test_the_most_frequent_answer() -> None:
         return [trajectory(i, answer=answer, outcome=outcome) for i, (answer, outcome) in enumerate(answers)]
 
     right, wrong = Outcome.RIGHT, Outcome.WRONG
-    found = _majority(told(("0.5", right), (r"\frac12", right), ("3", wrong), (None, wrong)))
+    found = _majority(told(("0.5", right), (r"\frac12", right), ("3", wrong), (None, wrong)), None)
     assert found == {"answer": "0.5", "votes": 2, "tied": 0, "outcome": right}
-    assert _majority(told(("1", right), ("2", wrong))) == {"answer": "1", "votes": 1, "tied": 1, "outcome": right}
-    assert _majority(told((None, wrong), (" ", wrong))) is None
-    mixed = _majority(told(("1", right), ("1", wrong)))
+    assert _majority(told(("1", right), ("2", wrong)), None) == {"answer": "1", "votes": 1, "tied": 1, "outcome": right}
+    assert _majority(told((None, wrong), (" ", wrong)), None) is None
+    options = Question(id="q", question="?", answer="B", verifier="choice")
+    found = _majority(told(("(B)", right), ("B. Paris", right), ("C", wrong)), options)
+    assert found == {"answer": "(B)", "votes": 2, "tied": 0, "outcome": right}
+    mixed = _majority(told(("1", right), ("1", wrong)), None)
     assert mixed is not None
     assert mixed["outcome"] is None
 
