@@ -1,8 +1,12 @@
-"""Small inputs with the right verdict beside them, kept outside the repository: each folder has to come out right."""
+"""Small inputs with what is right beside them, kept outside the repository: each folder has to come out right."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,9 +57,52 @@ def test_every_verdict_of_a_folder_is_right(cases_dir, verifier, name):
     assert found == []
 
 
+def all_ok(said: str) -> bool:
+    lines = said.splitlines()
+    return len(lines) == 8 and all(line.startswith("ok ") for line in lines)
+
+
+def small_errors(said: str) -> bool:
+    errors = re.findall(r"largest error (\S+) nats", said)
+    return len(errors) == 4 and max(map(float, errors)) < 1e-4
+
+
+def equal_losses(said: str) -> bool:
+    first, second = re.search(r"1 March / 2 March: (\S+) (\S+)", said).groups()
+    return first == second
+
+
+def same_numbers(said: str) -> bool:
+    first, second = re.findall(r"parts \d (\{.*\})", said)
+    return first == second
+
+
+#: Folders with a program, and whether what it prints is right.
+PROGRAMS: dict[str, Callable[[str], bool]] = {
+    "chat-template-date": equal_losses,
+    "grpo-gpt2-padding": small_errors,
+    "gym-latex-operators": all_ok,
+    "server-content-list": lambda said: "text 'six times seven'" in said and "verdict right" in said,
+    "server-empty-reasoning": lambda said: "text 'six times seven'" in said,
+    "server-finish-reasons": lambda said: len(re.findall(r"\btruncated the limit.*verdict wrong truncated", said)) == 4,
+    "server-half-emoji": lambda said: said.count("samples on disk: 5 of 5") == 2,
+    "sft-metrics-parts": same_numbers,
+    "votes-equal-answers": all_ok,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_of_a_folder_says_what_is_right(cases_dir, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = cases_dir / name / "run.py"
+    ran = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert PROGRAMS[name](ran.stdout), ran.stdout
+
+
 def test_every_folder_is_looked_at(cases_dir):
-    folders = {file.parent.name for file in cases_dir.glob("*/q.jsonl")}
-    assert folders == set(FOLDERS)
+    assert {file.parent.name for file in cases_dir.glob("*/README.md")} == {*FOLDERS, *PROGRAMS}
 
 
 # votes-equal-answers: verifier, reference, five answers, the share of draws in which the majority is right

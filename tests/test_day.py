@@ -11,6 +11,7 @@ import pytest
 
 from innerloop import ProbeSettings, RolloutSettings, load, probe, rollout
 from innerloop.errors import InputError
+from innerloop.rollout.server_engine import speaker_for
 from innerloop.schema import Question
 from innerloop.store import Run
 from innerloop.testing import save_tiny
@@ -120,6 +121,12 @@ def test_other_templates_keep_no_day(questions: str, tmp_path: Path) -> None:
     run = sampled(save_tiny("llama", tmp_path / "plain"), questions, tmp_path / "R", samples=1)
     assert {question.prompt_date for question in run.questions()} == {None}
     assert "date" not in run.manifest["stages"]["rollout"]["notes"]
+
+
+def test_a_chat_server_has_its_own_day() -> None:
+    assert speaker_for("m", "chat", date=None, no_thinking="switch").decode(b"x") == "x"
+    with pytest.raises(InputError, match="--date: the server's chat template makes the prompts"):
+        speaker_for("m", "chat", date="2025-03-01")
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2025-02-30", "1 March", ""])

@@ -352,16 +352,23 @@ _ANOTHER = (
 
 def speaker_for(model: str, api: str, *, trust_remote_code: bool = False, **manner: Any) -> Speaker | ChatSpeaker:
     """The model's own speaker where there is a tokenizer for it, else one for bare questions."""
-    said = {name: value for name, value in manner.items() if name != "no_thinking"}  # a mode that chats do not have
     if api == "chat":
-        return ChatSpeaker(**said)
+        return _chat_speaker(**manner)
     try:
         return load_speaker(model, trust_remote_code=trust_remote_code, **manner)
     except InputError as error:
         if api != "auto":
             raise
         log.info("no tokenizer for %s here (%s): its server's chat template makes the prompts", model, error)
-        return ChatSpeaker(**said)
+        return _chat_speaker(**manner)
+
+
+def _chat_speaker(**manner: Any) -> ChatSpeaker:
+    """One for bare questions. `InputError` for what only the template can do."""
+    if manner.pop("date", None) is not None:
+        raise InputError("--date: the server's chat template makes the prompts, on its own day; leave the option out")
+    manner.pop("no_thinking", None)  # how a mode is asked for that chats do not have
+    return ChatSpeaker(**manner)
 
 
 def patience(timeout: float | None, retries: int | None, requests_per_minute: float | None) -> Patience:
