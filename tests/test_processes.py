@@ -192,7 +192,8 @@ state.destroy_process_group()
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("loss", ["dapo", pytest.param("grpo", marks=pytest.mark.long)])
+@pytest.mark.long  # sft's steps are compared in the second tier
+@pytest.mark.parametrize("loss", ["dapo", "grpo"])
 def test_two_processes_make_the_grpo_steps_of_one(model: Path, tmp_path: Path, loss: str) -> None:
     script = tmp_path / "step.py"
     script.write_text(GRPO_STEP)

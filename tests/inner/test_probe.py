@@ -186,7 +186,7 @@ class TestPacking:
         loaded = tiny("llama")
         fed = []
         handle = loaded.model.model.embed_tokens.register_forward_hook(lambda m, a, o: fed.append(o.shape[1]))
-        list(probe(loaded, [make_item(0, length=100)], memory=None))
+        list(probe(loaded, [make_item(0, length=100)], memory=None, compare=False))
         handle.remove()
         assert max(fed[1:]) <= shared._CPU_ROW
         assert sum(fed) == 12 + 100 + 101 * (len(loaded.suffix_ids) + 2 - 1), "no token is computed twice or padded"

@@ -169,10 +169,10 @@ class ServerClient:
                             elif answer.feed(event) or answer.finish is None:  # a bare keep-alive does not count
                                 deadline.reschedule(min(last, loop.time() + seconds))
         except TimeoutError:
-            if not done and loop.time() >= last:
-                longest = f"{limits.seconds:.4g} s in all (a longer --timeout allows more)"
-                raise ServerFault(f"the answer took more than {longest}", lasting=True) from None
-            if not done and answer.finish is None:
+            if not done and answer.finish is None:  # else all that was missing was the end of the stream
+                if loop.time() >= last:
+                    longest = f"{limits.seconds:.4g} s in all (a longer --timeout allows more)"
+                    raise ServerFault(f"the answer took more than {longest}", lasting=True) from None
                 raise ServerFault(f"no token came for {seconds:g} s") from None
         except httpx2.HTTPError:
             if not done:
