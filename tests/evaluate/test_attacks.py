@@ -185,7 +185,7 @@ def test_there_are_200_of_them():
 
 
 @pytest.mark.model  # workers that hang and are killed, dozens of them
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, 8))])
+@pytest.mark.parametrize("part", range(8))
 def test_attacks_on_the_mathematics_verifier(part, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "was-here"

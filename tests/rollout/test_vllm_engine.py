@@ -317,6 +317,7 @@ class TestReal:
         prompts = [tuple(speaker.prompt(question)) for question in questions]
         return [Request(id=f"r{i}", prompt=prompt, seed=2**33 + i) for i, prompt in enumerate(prompts)]
 
+    @pytest.mark.long
     def test_prompts_that_do_not_fit_into_one_step(self, speaker: Speaker, engine: VllmEngine) -> None:
         """Read in parts, they made vLLM fail on a CPU."""
         asked = [Request(id=f"l{i}", prompt=(5 + i,) * 640, seed=i) for i in range(8)]  # comes first: it sets the room

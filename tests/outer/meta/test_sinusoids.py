@@ -70,6 +70,7 @@ def after_adapting(net: nn.Module, *, rate: float, steps: int = 1, tasks: int = 
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_adapting_from_mamls_start_beats_adapting_from_a_joint_start() -> None:
     ahead = []
     for seed in range(SEEDS):
