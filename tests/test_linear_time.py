@@ -41,7 +41,7 @@ PACKAGE = Path(innerloop.__file__).parent
 SHORT, LONG = 6_000, 100_000  # characters that a pattern and a reader are given
 SOME = 8_000  # that a reader is given where minutes are too long
 VALUE = 20_000  # characters of the longest answer that is judged
-FAST, SLOW = 1e-6, 1e-4  # seconds a character: what needs no second look, and what no linear reader takes
+FAST, SLOW = 1e-6, 3e-4  # seconds a character: what needs no second look, and what no linear reader takes
 
 Run = Callable[[str], object]
 
