@@ -13,7 +13,7 @@ from innerloop.evaluate.verify import choice, gym, math, none, number, quantity,
 from innerloop.evaluate.verify.job import Job
 from innerloop.evaluate.verify.plain import folded, plain
 from innerloop.evaluate.verify.values import Collection, Several, read
-from innerloop.evaluate.verify.values.kinds import Sequence
+from innerloop.evaluate.verify.values.kinds import Tuple
 from innerloop.schema import Outcome, Question, Verdict
 
 
@@ -364,7 +364,7 @@ def test_formulas_are_compared_by_their_values(answer, same):
 
 def test_references_of_several_values_are_compared_as_they_were():
     for reference in ("3, 8", r"\{3, 8\}", "(3, 8)", r"3 \text{ or } 8", r"\pm 3"):
-        assert isinstance(read(reference), Collection | Sequence)
+        assert isinstance(read(reference), Collection | Tuple)
     assert judged(math, "(3, 8)", "3, 8") == "right"
 
 

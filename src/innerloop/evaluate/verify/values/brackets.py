@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from innerloop.evaluate.verify.values.tokens import COMMAND, MARK, Token
 
-OPENING = {"(": 1, "[": 1, "⟨": 1}
-CLOSING = {")": 1, "]": 1, "⟩": 1}
+OPENING = frozenset("([⟨")
+CLOSING = frozenset(")]⟩")
 _DEPTH = {
     **dict.fromkeys(("(", "[", "{", "{{", "⟨", "⌊", "⌈"), 1),
     **dict.fromkeys((")", "]", "}", "}}", "⟩", "⌋", "⌉"), -1),

@@ -21,11 +21,9 @@ from innerloop.evaluate.verify.values.kinds import (
     Relation,
     System,
     Text,
+    Tuple,
     Unread,
     Value,
-)
-from innerloop.evaluate.verify.values.kinds import (
-    Sequence as Tuple,
 )
 from innerloop.evaluate.verify.values.numerals import rebased
 from innerloop.evaluate.verify.values.tree import (

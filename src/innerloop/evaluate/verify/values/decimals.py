@@ -23,15 +23,18 @@ def decimal(node: Node) -> Number | None:
     if not isinstance(node, Operation):
         return None
     if node.name == "neg":
-        inner = decimal(node.arguments[0])
-        found = None if inner is None else negative(inner)
-        return found if isinstance(found, Number) else None
+        return _with_other_sign(decimal(node.arguments[0]))
     if node.name == "*" and len(node.arguments) == 2:
         mantissa, power = node.arguments
         scale = _power_of_ten(power)
         if isinstance(mantissa, Number) and scale is not None and mantissa.digits:
             return Number(mantissa.value * Fraction(10) ** scale, mantissa.decimals - scale, mantissa.digits)
     return None
+
+
+def _with_other_sign(number: Number | None) -> Number | None:
+    found = None if number is None else negative(number)
+    return found if isinstance(found, Number) else None
 
 
 def _power_of_ten(node: Node) -> int | None:
@@ -111,9 +114,7 @@ def plain_number(node: Node) -> Number | None:
     if not isinstance(node, Operation):
         return None
     if node.name == "neg":
-        inner = plain_number(node.arguments[0])
-        found = None if inner is None else negative(inner)
-        return found if isinstance(found, Number) else None
+        return _with_other_sign(plain_number(node.arguments[0]))
     if node.name == "/" and all(isinstance(part, Number) for part in node.arguments):
         value = _value(node)
         return None if value is None else Number(value)

@@ -61,4 +61,4 @@ def needs_last_resort(value: Value) -> bool:
 
 
 def _is_heavy(token: Token) -> bool:
-    return token.kind == COMMAND and (token.text in names.HEAVY or token.text in ("sum", "prod"))
+    return token.kind == COMMAND and (token.text in names.HEAVY or token.text in SERIES)

@@ -22,11 +22,9 @@ from innerloop.evaluate.verify.values.kinds import (
     Several,
     System,
     Text,
+    Tuple,
     Unread,
     Value,
-)
-from innerloop.evaluate.verify.values.kinds import (
-    Sequence as Tuple,
 )
 from innerloop.evaluate.verify.values.tree import Node, Number, Operation, TooLarge, Unreadable, numerator, whole
 

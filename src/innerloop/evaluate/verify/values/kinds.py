@@ -49,7 +49,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Tuple:
     """Values in order between brackets: a tuple, a list, an interval, an endless series (opening ``…``)."""
 
     items: tuple[Value, ...]
@@ -123,6 +123,4 @@ class Unread:
     reason: str
 
 
-Value = (
-    Quantity | Text | Option | Ratio | Sequence | Collection | Region | Matrix | Relation | System | Several | Unread
-)
+Value = Quantity | Text | Option | Ratio | Tuple | Collection | Region | Matrix | Relation | System | Several | Unread

@@ -37,13 +37,12 @@ def expanded(tokens: Sequence[Token]) -> list[Token]:
     place = 0
     while place < len(tokens):
         token = tokens[place]
-        derivative = "".join(own.text for own in tokens[place : place + 3])
         if token.kind == WORD:
             known = token.text in FUNCTIONS or token.text in MODULO
             found.append(Token(RUN if known else LETTER, token.text, token.space))
         elif token.kind != RUN:
             found.append(token)
-        elif _DERIVATIVE.fullmatch(derivative):
+        elif _DERIVATIVE.fullmatch(derivative := "".join(own.text for own in tokens[place : place + 3])):
             found.append(Token(LETTER, derivative, token.space))
             place += 2
         else:

@@ -17,6 +17,7 @@ from typing import Any
 
 from innerloop.evaluate.verify.values import exact
 from innerloop.evaluate.verify.values.tree import (
+    SERIES,
     Constant,
     Node,
     Number,
@@ -196,7 +197,7 @@ class _Evaluation:
             if node.name == "∞":
                 raise ValueError("infinity")
             return {"π": self.context.pi, "e": self.context.e, "i": self.context.mpc(0, 1)}[node.name] * 1
-        if node.name in ("sum", "prod"):
+        if node.name in SERIES:
             found = exact.rational(node, self.point)
             if found is None:
                 raise TooLarge("a sum of no fractions")

@@ -25,11 +25,9 @@ from innerloop.evaluate.verify.values.kinds import (
     Quantity,
     Ratio,
     Text,
+    Tuple,
     Unread,
     Value,
-)
-from innerloop.evaluate.verify.values.kinds import (
-    Sequence as Tuple,
 )
 from innerloop.evaluate.verify.values.regions import excluded, union
 from innerloop.evaluate.verify.values.tokens import COMMAND, LETTER, MARK, NUMBER, RUN, WORD, Token, tokenize
@@ -145,8 +143,6 @@ class _Reader:
             if stripped(part):
                 word = mark.text.lower() if mark is not None else ""
                 found.append((word, part))
-            elif found and mark is not None and mark.text.lower() not in _SEPARATORS:
-                found[-1] = (found[-1][0], found[-1][1])
         return found
 
     def lines(self, tokens: Sequence[Token]) -> Value:

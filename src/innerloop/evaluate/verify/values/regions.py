@@ -13,10 +13,8 @@ from innerloop.evaluate.verify.values.kinds import (
     Quantity,
     Region,
     Relation,
+    Tuple,
     Value,
-)
-from innerloop.evaluate.verify.values.kinds import (
-    Sequence as Tuple,
 )
 from innerloop.evaluate.verify.values.tree import Constant, Node, Symbol, Unreadable, negative, symbols
 

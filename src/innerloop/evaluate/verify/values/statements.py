@@ -24,11 +24,9 @@ from innerloop.evaluate.verify.values.kinds import (
     Several,
     System,
     Text,
+    Tuple,
     Unread,
     Value,
-)
-from innerloop.evaluate.verify.values.kinds import (
-    Sequence as Tuple,
 )
 from innerloop.evaluate.verify.values.tree import (
     Node,
