@@ -57,24 +57,21 @@ def _numbers(kind: type) -> Any:
     return Parameter(converter=convert, n_tokens=1)
 
 
-_SEVERAL = Parameter(consume_multiple=True)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvalSettings(RolloutSettings):
     """What to score. Without trajectories the model is put to the questions first, as ``rollout`` does."""
 
-    questions: Annotated[tuple[str, ...], _SEVERAL] = field(  # type: ignore[assignment]  # several, where one samples
+    questions: tuple[str, ...] = field(  # type: ignore[assignment]  # several, where one samples
         default=(), metadata=about(f"{QUESTION_SOURCES}; several are scored together and apart.")
     )
     samples: Annotated[int, Parameter(name=("--n", "--samples"))] = field(
         default=8,
         metadata=about("Samples per question to draw where no trajectories are given.", extent=True),
     )
-    trajectories: Annotated[tuple[str, ...], _SEVERAL] = field(
+    trajectories: tuple[str, ...] = field(
         default=(), metadata=about("Score these samples: FILEs (question_id, correct, answer, text …) or RUN folders.")
     )
-    compare: Annotated[tuple[str, ...], _SEVERAL] = field(
+    compare: tuple[str, ...] = field(
         default=(),
         metadata=about(
             "Compare these with the first of them: FILEs or RUN folders; a single one is split by model or mode."
@@ -93,7 +90,7 @@ class EvalSettings(RolloutSettings):
     tau: Annotated[tuple[float, ...], _numbers(float)] = field(
         default=(0.5, 0.75, 1.0), metadata=about("Shares that G-Pass@k asks for, e.g. 0.5,1.", free=True)
     )
-    trained_on: Annotated[tuple[str, ...], _SEVERAL] = field(
+    trained_on: tuple[str, ...] = field(
         default=(),
         metadata=about(
             "Domains that the model was trained on, e.g. math: adds averages over the benchmarks within these domains "

@@ -7,9 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from innerloop.chat import DELIMITERS
 from innerloop.errors import InputError
@@ -55,7 +53,7 @@ class SelectSettings(OutputSettings, InputSettings):
     """How many trajectories of each question to choose, from where, and by what."""
 
     questions: str | None = field(default=None, metadata=about(f"{QUESTION_SOURCES}; by default those of a RUN."))
-    trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    trajectories: tuple[str, ...] = field(
         default=("solutions",), metadata=about("solutions, oracle, a FILE or a RUN folder, several at once.")
     )
     support: int = field(metadata=about("Trajectories to choose of each question (K, the size of its support set)."))

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
 from innerloop.processes import world
@@ -34,10 +32,10 @@ log = logging.getLogger("innerloop")
 class DpoSettings(TrainSettings):
     """Which trajectories to hold against each other, how many pairs per question, and how strongly."""
 
-    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    questions: tuple[str, ...] = field(
         default=(), metadata=about(f"{QUESTION_SOURCES}; several at once; by default those of a RUN.")
     )
-    trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    trajectories: tuple[str, ...] = field(
         metadata=about(
             "Where right and wrong ones come from: FILEs, RUN folders, oracle, solutions, several at once; "
             "sample?n=16&temperature=1: sample them first, with rollout's options."

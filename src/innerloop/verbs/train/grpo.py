@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
 from innerloop.outer.forms import Form, check_form
@@ -39,9 +37,7 @@ _PATIENCE = 20  # steps in which some group must have two different rewards
 class GrpoSettings(TrainSettings):
     """Which questions to answer, how often, what an answer earns, and which rollouts give the gradient."""
 
-    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
-        metadata=about(f"{QUESTION_SOURCES}; several at once.")
-    )
+    questions: tuple[str, ...] = field(metadata=about(f"{QUESTION_SOURCES}; several at once."))
     passes: int = field(default=1, metadata=about("Passes over the questions."))
     group: int = field(default=8, metadata=about("Rollouts of a question (G); --batch-size counts rollouts."))
     gradient_on: int | None = field(

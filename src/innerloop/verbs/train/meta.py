@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
 from innerloop.processes import is_main
@@ -34,10 +32,10 @@ Families = dict[str, tuple[list[Question], list[Trajectory]]]  # by the name of 
 class MetaSettings(OuterSettings):
     """Which families, what a task is made of, which algorithm, and how families are combined."""
 
-    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(  # type: ignore[assignment]
+    questions: tuple[str, ...] = field(  # type: ignore[assignment]
         metadata=about(f"{QUESTION_SOURCES}; each source is a family.")
     )
-    trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    trajectories: tuple[str, ...] = field(
         default=("oracle",), metadata=about("oracle, solutions, a FILE or a RUN folder; those of the right answer.")
     )
     algorithm: Literal["maml", "fomaml", "reptile", "anil", "meta-sgd", "joint"] = field(

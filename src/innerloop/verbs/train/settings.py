@@ -6,9 +6,7 @@ Annotations are no texts here: cyclopts would look the names in them up in the m
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path  # noqa: F401  # cyclopts looks the annotations of the bases up here
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from innerloop.errors import InputError
 from innerloop.verbs.engine_settings import more_than_zero
@@ -39,17 +37,17 @@ class OuterSettings(OutputSettings, InputSettings):
         default=None, metadata=about("Train LoRA adapters of this rank instead of all weights; saved merged as well.")
     )
     save_every: int = field(default=100, metadata=about("Steps from checkpoint to checkpoint.", free=True))
-    held_out: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    held_out: tuple[str, ...] = field(
         default=(), metadata=about("Sources of questions to keep out of the training; those of --watch are anyway.")
     )
-    watch: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    watch: tuple[str, ...] = field(
         default=(),
         metadata=about(f"Held-out questions to measure during training: {QUESTION_SOURCES}; several also one by one."),
     )
     watch_every: int = field(default=100, metadata=about("Steps from look to look.", free=True))
     watch_limit: int = field(default=32, metadata=about("Questions of each source to look at."))
     watch_samples: int = field(default=1, metadata=about("Samples of each for pass@1; 0: only probe.", free=True))
-    watch_trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    watch_trajectories: tuple[str, ...] = field(
         default=(), metadata=about("Trajectories of the held-out questions to probe, as --trajectories.", free=True)
     )
     watch_max_tokens: int = field(default=256, metadata=about("Length at which its samples are cut off.", free=True))
@@ -91,10 +89,10 @@ class OuterSettings(OutputSettings, InputSettings):
 class TrainSettings(OuterSettings):
     """What the recipes on TRL's trainers are told beside."""
 
-    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(  # type: ignore[assignment]
+    questions: tuple[str, ...] = field(  # type: ignore[assignment]
         default=(), metadata=about(f"{QUESTION_SOURCES}; several are trained on together.")
     )
-    question_weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = field(
+    question_weights: tuple[float, ...] = field(
         default=(),
         metadata=about(
             "With several --questions: the share of the training that each has, e.g. --questions A B "

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from innerloop.errors import InputError
 from innerloop.schema import Question, Trajectory
@@ -33,10 +31,10 @@ log = logging.getLogger("innerloop")
 class SftSettings(TrainSettings):
     """Which trajectories to learn from, how many per question, and what of them counts."""
 
-    questions: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    questions: tuple[str, ...] = field(
         default=(), metadata=about(f"{QUESTION_SOURCES}; several at once; by default those of a RUN.")
     )
-    trajectories: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = field(
+    trajectories: tuple[str, ...] = field(
         default=("solutions",),
         metadata=about(
             "solutions, oracle, a FILE or a RUN folder, several at once; sample?n=64&temperature=0.7&top_k=50: sample "
