@@ -65,7 +65,7 @@ def test_what_rounding_does_not_explain_is_said_once(make_item, monkeypatch, cap
 def test_half_precisions_are_within_what_rounding_explains(make_item, dtype, caplog):
     loaded = tiny("llama", dtype=dtype)
     curves = list(probe(loaded, [make_item(i, length=24) for i in range(4)]))
-    assert 0 < exactness(curves).apart <= agreement.allowed(getattr(torch, dtype))
+    assert 0 < exactness(curves).apart <= agreement.ALLOWED[getattr(torch, dtype)]
     assert not caplog.records
 
 

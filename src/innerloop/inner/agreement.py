@@ -29,11 +29,6 @@ _seen: weakref.WeakKeyDictionary[torch.nn.Module, int] = weakref.WeakKeyDictiona
 _warned: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 
 
-def allowed(dtype: torch.dtype) -> float:
-    """How far two methods may be apart in a precision, in nats per answer token."""
-    return ALLOWED[dtype]
-
-
 def compared(loaded: LoadedModel, task: Task, name: str, losses: Float[Tensor, "position answer"]) -> dict[int, float]:
     """The answer's loss by the definition at one of the task's positions, by its place among them; mostly none.
 
@@ -46,12 +41,13 @@ def compared(loaded: LoadedModel, task: Task, name: str, losses: Float[Tensor, "
     position = task.positions[place]
     plain = float(plain_losses(loaded, replace(task, positions=(position,), answers=task.answers[:1]))[0, 0])
     apart = abs(plain - float(losses[place, 0]))
-    if not apart <= allowed(loaded.dtype) and loaded.model not in _warned:
+    allowed = ALLOWED[loaded.dtype]
+    if not apart <= allowed and loaded.model not in _warned:
         _warned.add(loaded.model)
         logger.warning(
             "%s: after %d tokens of %s the loss is %.1g nats per answer token off the definition, and %g is what %s "
             "explains; --method plain measures by the definition",
-            *(loaded.name, position, name, apart, allowed(loaded.dtype), str(loaded.dtype).removeprefix("torch.")),
+            *(loaded.name, position, name, apart, allowed, str(loaded.dtype).removeprefix("torch.")),
         )
     return {place: plain}
 

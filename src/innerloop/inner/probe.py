@@ -250,6 +250,6 @@ def _compare(loaded: LoadedModel, method: _Fast, task: Task) -> str | None:
         logger.debug("%s with the %s method", loaded.name, method, exc_info=True)
         return f"{type(loaded.model).__name__} cannot run with the {method} method ({type(error).__name__})"
     difference = float((found - plain).abs().max())
-    if not difference <= agreement.allowed(loaded.dtype):
+    if not difference <= agreement.ALLOWED[loaded.dtype]:
         return f"the {method} method is {difference:.1g} nats off on {type(loaded.model).__name__}"
     return None

@@ -26,9 +26,9 @@ def of_the_day(run: Run, speaker: SpeakerT) -> SpeakerT:
     return replace(speaker, date=day)
 
 
-def as_dated(run: Run, questions: Sequence[Question]) -> list[Question]:
-    """The questions with the day with which the run asked them before, where it did and they bring none."""
-    known = {question.id: question.prompt_date for question in run.questions()}
+def as_dated(stored: Iterable[Question], questions: Sequence[Question]) -> list[Question]:
+    """The questions with the day with which a run stored them, where it did and they bring none."""
+    known = {question.id: question.prompt_date for question in stored}
     return [replace(question, prompt_date=question.prompt_date or known.get(question.id)) for question in questions]
 
 

@@ -22,7 +22,6 @@ from innerloop.verbs.shared import (
     at_least,
     configuration,
     free_fields,
-    numbers,
     out_folder,
 )
 from innerloop.verbs.trajectories import gather, rivals
@@ -101,6 +100,9 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
     Without missing curves the model is not even loaded. Raises `InputError` for unusable input; ``command`` is what
     the manifest records as the command line.
     """
+    from innerloop.evaluate.aggregate import aggregate
+    from innerloop.evaluate.rows import rows
+
     out = out_folder("probe", settings)
     questions, given = gather(settings.questions, settings.trajectories, **settings.which())
     questions = settings.worded(questions)
@@ -112,14 +114,16 @@ def probe(settings: ProbeSettings, *, command: Sequence[str] | None = None) -> P
         if not missing:
             work.keep_inputs()
             log.info("nothing to do: %s holds all %d curves of this command", out, len(work.wanted))
-    seen = numbers(out)
+    held = Run.open(out)
+    curves = held.curves()
+    seen = rows(aggregate(curves, held.trajectories(), held.questions()))
     return ProbeResult(
         run=out,
         model=settings.model,
         questions=len(questions),
         trajectories=len(work.wanted),
         new_curves=new,
-        exactness=exactness(Run.open(out).curves()),
+        exactness=exactness(curves),
         skipped=work.skipped,
         groups=tuple(seen["groups"]),
         differences=tuple(seen["differences"]),

@@ -156,10 +156,11 @@ class _Work:
     ) -> None:
         self._run = run
         self._settings = settings
-        self._questions = questions = as_dated(run, questions)
+        known = run.questions()
+        self._questions = questions = as_dated(known, questions)
         self._modes = modes
         self._wanted = len(wanted)
-        self._new_questions = missing_questions(run, questions)
+        self._new_questions = missing_questions(run, questions, known)
         stored = {t.id: t for t in run.trajectories() if t.status is not Status.ERROR}
         self._done = set(stored)
         self._held = [stored[name] for name in wanted if name in stored]

@@ -255,9 +255,14 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def missing_questions(run: Run, questions: Sequence[Question]) -> list[Question]:
-    """The questions that the folder lacks; `InputError` when it holds another question under the same id."""
-    known = {question.id: question for question in run.questions()}
+def missing_questions(
+    run: Run, questions: Sequence[Question], stored: Sequence[Question] | None = None
+) -> list[Question]:
+    """The questions that the folder lacks; `InputError` when it holds another question under the same id.
+
+    ``stored`` are those that it holds, where they have been read already.
+    """
+    known = {question.id: question for question in (run.questions() if stored is None else stored)}
     for question in questions:
         before = known.get(question.id, question)
         if before != question and asked_as(before, question) == question:
@@ -285,12 +290,3 @@ def write_questions(run: Run, questions: Sequence[Question]) -> None:
             part, size = [], 0
     if part:
         run.write("questions", Question.to_table(part))
-
-
-def numbers(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The aggregate over a run folder, as the page shows it too: ``groups`` and ``differences``."""
-    from innerloop.evaluate.aggregate import aggregate
-    from innerloop.evaluate.rows import rows
-
-    run = Run.open(path)
-    return rows(aggregate(run.curves(), run.trajectories(), run.questions()))

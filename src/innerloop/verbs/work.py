@@ -74,7 +74,8 @@ class Work:
     ) -> None:
         self._run = run
         self._settings = settings
-        questions = as_dated(run, questions)
+        known = run.questions()
+        questions = as_dated(known, questions)
         self.questions = {question.id: question for question in questions}
         for question in questions:
             if not question.answer.strip():
@@ -82,7 +83,7 @@ class Work:
                     f"question {question.id!r} has no reference answer (only tests judge it), and an answer loss needs "
                     "one; give other questions, or add the field answer"
                 )
-        self._new_questions = missing_questions(run, questions)
+        self._new_questions = missing_questions(run, questions, known)
         self._given = judged(as_stored(run, given), questions)
         usable = [trajectory for trajectory in self._given if trajectory.status is not Status.ERROR]
         controls, impossible = self._controls(usable)

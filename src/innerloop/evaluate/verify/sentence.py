@@ -15,11 +15,7 @@ from __future__ import annotations
 import re
 
 from innerloop.evaluate.verify.spans import outside, together
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from innerloop.evaluate.verify.values.words import listed
 
 _BREAK = re.compile(
     r"(?P<stop>(?<![.!?])[.!?]++)(?=[*_\"'”’)\]]*+(?:\s|$))"
@@ -29,28 +25,28 @@ _BREAK = re.compile(
 )
 _NEXT = re.compile(r"[*_\"'“‘(\s]*+([^\W\d_]++|[$\\\d])?")
 _WORD_BEFORE = re.compile(r"\S{1,24}\Z")
-_EXPLAINS = _words(
+_EXPLAINS = listed(
     "because since as which so where when while whereas who given due based after once if meaning making giving "
     "leaving yielding resulting assuming considering hence thus therefore namely for bringing"
 )
-_CLAUSE = _words(
+_CLAUSE = listed(
     "it its this that these those the there we he she they you i all both each every no none our any a an his her "
     "their required expected stated shown above in of to from $ \\"
 )
-_ALSO = _words("maybe perhaps possibly alternatively otherwise then else versus vs to even rather")
-_SENTENCE = _words(  # words that begin a sentence after an abbreviation or an initial
+_ALSO = listed("maybe perhaps possibly alternatively otherwise then else versus vs to even rather")
+_SENTENCE = listed(  # words that begin a sentence after an abbreviation or an initial
     "the this that these those it its i we he she they you my our his her their so therefore thus hence hmm but "
     "however because since wait let note here there if when for an in on at as and now then no yes to by with what "
     "which actually first next finally please while since both each all hope "
     "explanation reason reasoning justification solution step proof"
 )
-_LOWER = _words("i it this that the we so thus hence therefore because hope please")  # the same, without their capital
-_TITLES = _words(  # abbreviations that something must follow
+_LOWER = listed("i it this that the we so thus hence therefore because hope please")  # the same, without their capital
+_TITLES = listed(  # abbreviations that something must follow
     "mr mrs ms dr st ste mt ft prof rev gen col sgt capt lt cmdr gov sen rep hon pres fr vs e.g i.e cf dept univ "
     "messrs mme mlle adm maj"
 )
-_NUMBERED = _words("no nos vol fig eq approx ca pp ch sec")  # abbreviations before a number, else words
-_ABBREVIATIONS = _words(
+_NUMBERED = listed("no nos vol fig eq approx ca pp ch sec")  # abbreviations before a number, else words
+_ABBREVIATIONS = listed(
     "etc jr sr inc ltd co corp bros ave blvd rd sq cu oz lb lbs hr hrs min mi yd jan feb mar apr jun jul aug sep sept "
     "oct nov dec ph.d esq est"
 )
