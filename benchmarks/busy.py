@@ -49,7 +49,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def rates(options: argparse.Namespace, kind: str, count: int) -> list[float]:
-    """Positions a second of so many workers side by side."""
+    """The rate of each of ``count`` workers side by side, in positions a second."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--worker", kind, "--count", str(count), "--folder", folder]
         command += ["--model", options.model, "--length", str(options.length), "--seconds", str(options.seconds)]

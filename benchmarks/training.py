@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048, help="of a row")
     parser.add_argument("--group", type=int, default=8, help="rollouts of a step of grpo, of one question")
     parser.add_argument("--completion", type=int, default=128, help="tokens of every rollout")
-    parser.add_argument("--parts", type=int, default=1, help="work through a step's rows in so many parts")
+    parser.add_argument("--parts", type=int, default=1, help="parts that a step's rows are worked through in")
     parser.add_argument("--steps", type=int, default=1, help="timed steps")
     add_options(parser)
     parser.set_defaults(shape="tiny", inputs="random")

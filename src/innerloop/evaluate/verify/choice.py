@@ -4,7 +4,7 @@ r"""Verifier ``choice``: the letter of an option, in any form in which answers g
   ``E, risk``, ``E \text{ (risk)}``. Letters in the option's text are none.
 - Named in a sentence: ``option B``, ``I think it is C``, ``C is correct``, ``Paris (B)``.
 - Full-width and circled letters are read as plain ones. ``A`` and ``I`` before a word are words (``A train``).
-- Two different letters are none, unless one is ruled out in so many words (``D. A is incorrect``, ``not B but D``).
+- Two different letters are none, unless one is ruled out explicitly (``D. A is incorrect``, ``not B but D``).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def judge(question: Question, answer: str) -> Verdict:
 
 
 def value_of(text: str) -> Value:
-    """The value without a name before it, and without exclamation marks behind it: there are no factorials here."""
+    """The value without a name before it, and without exclamation marks after it: there are no factorials here."""
     value = read(text.rstrip().rstrip("!"), short=True)
     named = isinstance(value, Relation) and value.sign == "=" and states(value.left, value.right)
     return value.right if isinstance(value, Relation) and named else value

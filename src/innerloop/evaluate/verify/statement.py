@@ -5,7 +5,7 @@ statements: a question (``the answer is 5?``), a hedge (``probably 5``), a judge
 condition (``if the answer is 5``), the mention of another one (``this answer``, ``your answer``).
 
 An *explicit* statement gives a value and nothing else: an option, a number with its unit, maths, something in quotes,
-brackets or bold, a name, yes or no. Behind a label (``Answer:``, ``Final answer:``) at the beginning of a line a few
+brackets or bold, a name, yes or no. After a label (``Answer:``, ``Final answer:``) at the beginning of a line a few
 words are explicit too, and a sentence with a single number. A value that is called approximate is not.
 """
 
@@ -99,7 +99,7 @@ _NAME = re.compile(
 _YES = re.compile(r"(?:yes|no|true|false|none|never|always)", re.IGNORECASE)
 _ENCLOSED = ('"', "'", "“", "‘", "`", "[", "{", "(", "\\{")
 _SOLE = re.compile(r"(?<![\w.,])\d[\d,]*+(?:\.\d++)?(?![\w])")
-_FEW = 5  # words behind a label
+_FEW = 5  # words after a label
 _LONGEST = 300  # characters of an answer that its form is looked at
 
 
@@ -171,7 +171,7 @@ def _stressed(line: str, end: int) -> str | None:
 
 
 def _without_remarks(answer: str) -> str:
-    """Without what is in brackets behind an amount, a reason in brackets, and the sum that an amount comes from."""
+    """Without what is in brackets after an amount, a reason in brackets, and the sum that an amount comes from."""
     if len(answer) > _LONGEST:
         return answer
     dollars = "$" in answer
@@ -192,7 +192,7 @@ def _lead(body: str) -> int:
 
 
 def unwrapped(answer: str) -> str:
-    """Without emphasis and the dollar signs of maths around it, and the full stop behind it."""
+    """Without emphasis and the dollar signs of maths around it, and the full stop after it."""
     if answer.startswith("**"):
         answer = _BOLD.sub(r"\1", answer)
     answer = answer.strip().strip("*_").strip()
